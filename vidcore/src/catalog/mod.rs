@@ -1,0 +1,167 @@
+//! The video catalog: what exists, who may see it, how it is found.
+
+use async_trait::async_trait;
+
+use crate::clock::Timestamp;
+use crate::id::{UserId, VideoId};
+use crate::page::Position;
+use crate::store::{Causes, Outcome, StoreError};
+
+pub mod search;
+#[cfg(feature = "sqlite")]
+pub(crate) mod sqlite;
+pub mod video;
+
+pub use search::SearchTerms;
+pub use video::{NewVideo, Video, VideoPatch, VideoStatus, Visibility};
+
+/// The cache topic of public video pages; keys are video ids.
+pub const VIDEO_PAGES: &str = "video_pages";
+
+/// The cache topic of the popular list; its keys are page limits, and any change drops them all.
+pub const POPULAR: &str = "popular";
+
+/// Why a catalog command was refused.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CatalogError {
+    /// No such video, or none the caller may know of.
+    #[error("video not found")]
+    NotFound,
+    /// The video changed since the caller read it.
+    #[error("video is at version {current}")]
+    VersionMismatch {
+        /// The version it has now.
+        current: i64,
+    },
+    /// The video's state does not allow the command.
+    #[error("a video that is {status} cannot {command}")]
+    WrongState {
+        /// The state it is in: a [`VideoStatus`], or `trashed` / `not trashed`.
+        status: &'static str,
+        /// What was asked, as a verb.
+        command: &'static str,
+    },
+    /// The lease under which the caller works is no longer held; nothing was written.
+    #[error("lease is no longer held")]
+    Fenced,
+    /// The cursor is not one of this list's.
+    #[error("cursor does not belong to this list")]
+    BadCursor,
+    /// The store did not carry the command out.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Which of an owner's videos a list holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OwnerScope {
+    /// Those anybody may see.
+    Public,
+    /// All that are not in the trash: for the owner.
+    Own,
+    /// Those in the trash: for the owner.
+    Trash,
+}
+
+/// A change of a video's own text and visibility.
+#[derive(Debug, Clone)]
+pub struct PatchVideo {
+    /// The video.
+    pub id: VideoId,
+    /// Whose it must be; `None` for a moderator.
+    pub owner: Option<UserId>,
+    /// The version the caller saw.
+    pub expected: i64,
+    /// What to change.
+    pub patch: VideoPatch,
+    /// Now.
+    pub now: Timestamp,
+}
+
+/// A move to the trash, or back.
+#[derive(Debug, Clone)]
+pub struct TrashVideo {
+    /// The video.
+    pub id: VideoId,
+    /// Whose it must be; `None` for a moderator.
+    pub owner: Option<UserId>,
+    /// The version the caller saw, if it cares.
+    pub expected: Option<i64>,
+    /// Now.
+    pub now: Timestamp,
+    /// When a trashed video may be purged.
+    pub purge_at: Timestamp,
+}
+
+/// Videos as rows.
+///
+/// # Contract
+/// * Every public list holds only videos that are `public`, have a ready rendition and are not trashed.
+/// * Lists are sorted by a number and, for equal numbers, by id, both descending, so that a page
+///   that starts after a [`Position`] neither repeats nor skips.
+/// * `version` grows with every change but those of counters.
+/// * A video that does not match `owner` is [`CatalogError::NotFound`], like one that does not exist.
+#[async_trait]
+pub trait CatalogStore: Send + Sync {
+    /// Creates a draft.
+    async fn create_video(&self, new: NewVideo, causes: Causes) -> Result<Outcome<Video>, CatalogError>;
+
+    /// The video with this id, trashed or not.
+    async fn video(&self, id: VideoId) -> Result<Option<Video>, CatalogError>;
+
+    /// Changes title, description, tags or visibility. Leaving `public` or `unlisted` for `private`
+    /// raises the playback epoch, so that links given out before die.
+    ///
+    /// # Errors
+    /// [`CatalogError::NotFound`] (also when trashed), [`CatalogError::VersionMismatch`].
+    async fn patch_video(&self, command: PatchVideo, causes: Causes) -> Result<Outcome<Video>, CatalogError>;
+
+    /// Moves the video to the trash, cancels its jobs and raises its playback epoch.
+    ///
+    /// # Errors
+    /// [`CatalogError::NotFound`] (also when trashed already), [`CatalogError::VersionMismatch`].
+    async fn trash_video(&self, command: TrashVideo, causes: Causes) -> Result<Outcome<Video>, CatalogError>;
+
+    /// Takes the video out of the trash. One that was being processed, or whose source was never
+    /// processed, is `uploaded` again and needs the `process` job among `causes`; for every other
+    /// video that job is left out.
+    ///
+    /// # Errors
+    /// [`CatalogError::NotFound`] (also when it is not in the trash), [`CatalogError::VersionMismatch`].
+    async fn restore_video(&self, command: TrashVideo, causes: Causes) -> Result<Outcome<Video>, CatalogError>;
+
+    /// Raises the playback epoch: every playback link given out so far dies.
+    ///
+    /// # Errors
+    /// [`CatalogError::NotFound`].
+    async fn bump_playback_epoch(
+        &self,
+        id: VideoId,
+        owner: Option<UserId>,
+        now: Timestamp,
+        causes: Causes,
+    ) -> Result<Outcome<Video>, CatalogError>;
+
+    /// Up to `limit` public videos after `after`, sorted by `published_at`, newest first.
+    async fn public_videos(&self, after: Option<Position>, limit: u16) -> Result<Vec<Video>, CatalogError>;
+
+    /// Up to `limit` videos of one owner after `after`, newest first: sorted by `published_at` in
+    /// the public scope, by `created_at` in the others.
+    async fn videos_of(
+        &self,
+        owner: UserId,
+        scope: OwnerScope,
+        after: Option<Position>,
+        limit: u16,
+    ) -> Result<Vec<Video>, CatalogError>;
+
+    /// The `limit` public videos with the most views, most first.
+    async fn popular_videos(&self, limit: u16) -> Result<Vec<Video>, CatalogError>;
+
+    /// Public videos that match all terms, best first, leaving out the first `offset`.
+    async fn search_videos(&self, terms: &SearchTerms, offset: u32, limit: u16) -> Result<Vec<Video>, CatalogError>;
+
+    /// Adds one view; `false` if there is no such public or unlisted playable video.
+    async fn count_view(&self, id: VideoId) -> Result<bool, CatalogError>;
+}

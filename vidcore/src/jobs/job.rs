@@ -1,0 +1,200 @@
+//! The job: its row, its states, and the lease under which it is worked on.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::clock::Timestamp;
+use crate::id::{JobId, UserId, VideoId};
+use crate::store::Fence;
+
+/// The name of a queue, such as `media`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct QueueName(String);
+
+impl QueueName {
+    /// The queue called `name`.
+    pub fn new(name: impl Into<String>) -> Self {
+        Self(name.into())
+    }
+
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for QueueName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Where a job is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum JobState {
+    /// Waits to be claimed, perhaps not before `run_at`.
+    Queued,
+    /// A worker holds it.
+    Leased,
+    /// Ended well.
+    Done,
+    /// Ended badly, for good.
+    Dead,
+    /// Ended because somebody asked for it.
+    Cancelled,
+}
+
+impl JobState {
+    /// Every state.
+    pub const ALL: [Self; 5] = [Self::Queued, Self::Leased, Self::Done, Self::Dead, Self::Cancelled];
+
+    /// Allowed moves: `queued → leased → done | queued | dead | cancelled`, `queued → cancelled`,
+    /// and `dead → queued` by replay.
+    pub fn can_become(self, next: Self) -> bool {
+        use JobState::{Cancelled, Dead, Done, Leased, Queued};
+        matches!(
+            (self, next),
+            (Queued, Leased | Cancelled) | (Leased, Done | Queued | Dead | Cancelled) | (Dead, Queued)
+        )
+    }
+
+    /// Whether the job has ended.
+    pub fn is_final(self) -> bool {
+        matches!(self, Self::Done | Self::Dead | Self::Cancelled)
+    }
+
+    /// The name used in tables and JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Leased => "leased",
+            Self::Done => "done",
+            Self::Dead => "dead",
+            Self::Cancelled => "cancelled",
+        }
+    }
+
+    /// The state with this name.
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.as_str() == text)
+    }
+}
+
+impl fmt::Display for JobState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A job to be enqueued.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NewJob {
+    /// Its id.
+    pub id: JobId,
+    /// Which workers may claim it.
+    pub queue: QueueName,
+    /// Which handler runs it, such as `process_video`.
+    pub kind: String,
+    /// What the handler needs: ids, never secrets or whole objects.
+    pub payload: serde_json::Value,
+    /// −10 to 10; each step is worth a minute of age.
+    pub priority: i8,
+    /// Not before this moment.
+    pub run_at: Timestamp,
+    /// How often it may be claimed, at least 1.
+    pub max_attempts: u16,
+    /// At most one live job has this key.
+    pub unique_key: Option<String>,
+    /// On whose behalf it runs.
+    pub owner: Option<UserId>,
+    /// The video it is about.
+    pub video: Option<VideoId>,
+    /// Written as a job by the transaction that kills this one.
+    pub on_dead: Option<FollowUp>,
+    /// When it is enqueued.
+    pub now: Timestamp,
+}
+
+/// The job that follows when another dies. Runs in the same queue, for the same owner and video.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FollowUp {
+    /// Its id, drawn when the first job is made.
+    pub id: JobId,
+    /// Which handler runs it.
+    pub kind: String,
+    /// What the handler needs.
+    pub payload: serde_json::Value,
+    /// How often it may be claimed, at least 1.
+    pub max_attempts: u16,
+}
+
+/// A job as its row says.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Job {
+    /// Its id.
+    pub id: JobId,
+    /// Which workers may claim it.
+    pub queue: QueueName,
+    /// Which handler runs it.
+    pub kind: String,
+    /// What the handler needs.
+    pub payload: serde_json::Value,
+    /// Where it is in its life.
+    pub state: JobState,
+    /// −10 to 10.
+    pub priority: i8,
+    /// Not before this moment.
+    pub run_at: Timestamp,
+    /// How often it was claimed.
+    pub attempts: u16,
+    /// How often it may be claimed.
+    pub max_attempts: u16,
+    /// 0 to 1000 permille.
+    pub progress: u16,
+    /// What the last failed attempt said.
+    pub last_error: Option<String>,
+    /// On whose behalf it runs.
+    pub owner: Option<UserId>,
+    /// The video it is about.
+    pub video: Option<VideoId>,
+    /// Somebody asked it to stop.
+    pub cancel_requested: bool,
+    /// When it was enqueued.
+    pub created_at: Timestamp,
+    /// When it last changed state.
+    pub updated_at: Timestamp,
+    /// When it ended.
+    pub finished_at: Option<Timestamp>,
+}
+
+/// A job that the caller may work on until `until`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Lease {
+    /// The job as claimed.
+    pub job: Job,
+    /// Greater than that of every earlier attempt of any job.
+    pub token: i64,
+    /// By the store's clock.
+    pub until: Timestamp,
+}
+
+impl Lease {
+    /// What every write on the job's behalf names.
+    pub fn fence(&self) -> Fence {
+        Fence { job: self.job.id, token: self.token }
+    }
+}
+
+/// A hint that a job can be claimed, or that some job of its queue can.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JobHint {
+    /// The queue to look at.
+    pub queue: QueueName,
+    /// Which job; hints are never the truth.
+    pub job: JobId,
+}

@@ -1,0 +1,177 @@
+//! Durable background work: a job is a row of the database that holds what it is about.
+//!
+//! The store decides who owns a job; a [`Dispatcher`](dispatcher::Dispatcher) only carries hints
+//! that there is something to claim, and a lost hint costs a sweep interval, never a job.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use crate::clock::Timestamp;
+use crate::id::{JobId, UserId, VideoId};
+use crate::page::Position;
+use crate::store::{Causes, Fence, Outcome, StoreError};
+
+pub mod dispatcher;
+pub mod job;
+pub mod retry;
+#[cfg(feature = "sqlite")]
+pub(crate) mod sqlite;
+
+pub use job::{FollowUp, Job, JobHint, JobState, Lease, NewJob, QueueName};
+
+/// Why a job command was refused.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum JobError {
+    /// No such job, or none the caller may know of.
+    #[error("job not found")]
+    NotFound,
+    /// Another worker may own the job now; discard this result.
+    #[error("lease on {job} is no longer held")]
+    LeaseLost {
+        /// The job.
+        job: JobId,
+    },
+    /// The job's state does not allow the command.
+    #[error("a job that is {state} cannot {command}")]
+    WrongState {
+        /// The state it is in.
+        state: JobState,
+        /// What was asked, as a verb.
+        command: &'static str,
+    },
+    /// The cursor is not one of this list's.
+    #[error("cursor does not belong to this list")]
+    BadCursor,
+    /// The store did not carry the command out.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl JobError {
+    /// Whether the same call may succeed later without any change by the caller.
+    pub fn is_retryable(&self) -> bool {
+        matches!(self, Self::Store(error) if error.is_retryable())
+    }
+}
+
+/// What a heartbeat brings back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Heartbeat {
+    /// How long the lease holds now, by the store's clock.
+    pub until: Timestamp,
+    /// Somebody asked the job to stop.
+    pub cancel: bool,
+}
+
+/// How a failed attempt goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AfterFailure {
+    /// Queued again, not before this moment; dead if the attempts are used up.
+    RetryAt(Timestamp),
+    /// Dead at once: trying again cannot help.
+    Dead,
+}
+
+/// What a sweep did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Swept {
+    /// Jobs whose lease had run out and that are queued again.
+    pub rescued: u64,
+    /// Jobs whose lease had run out on their last attempt.
+    pub dead: u64,
+}
+
+/// Which jobs a list holds.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct JobFilter {
+    /// Only those about this owner's videos; `None` for an admin.
+    pub owner: Option<UserId>,
+    /// Only those about this video.
+    pub video: Option<VideoId>,
+    /// Only those in this state.
+    pub state: Option<JobState>,
+}
+
+/// Jobs as rows of the database that holds the videos they are about.
+///
+/// # Contract
+/// * At most one unexpired lease exists per job; an expired lease frees the job at the next sweep.
+/// * Delivery is at least once, so handlers must be idempotent.
+/// * Order: lowest `rank` (`run_at − priority · 60 s`) first, ties by age.
+/// * An attempt counts when it is claimed; its token is greater than every token minted before.
+/// * Leases are judged by the store's own clock (the injected one for SQLite), never by a worker's.
+/// * `done`, `dead` and `cancelled` are final, but for an explicit replay of a dead job.
+#[async_trait]
+pub trait JobStore: Send + Sync {
+    /// Enqueues a job; if its unique key has a live job, that one is returned instead.
+    async fn enqueue(&self, job: NewJob, causes: Causes) -> Result<Outcome<Job>, JobError>;
+
+    /// Leases up to `limit` due jobs of `queues` for `lease_for`, best rank first; empty when none is due.
+    async fn lease(
+        &self,
+        queues: &[QueueName],
+        limit: u16,
+        lease_for: Duration,
+        worker: &str,
+    ) -> Result<Vec<Lease>, JobError>;
+
+    /// Renews a lease and records progress (0 to 1000 permille, never lowered).
+    ///
+    /// # Errors
+    /// [`JobError::LeaseLost`].
+    async fn heartbeat(&self, fence: Fence, lease_for: Duration, progress: Option<u16>) -> Result<Heartbeat, JobError>;
+
+    /// Marks the leased job done, with what it causes, in one transaction.
+    ///
+    /// # Errors
+    /// [`JobError::LeaseLost`] if the lease expired meanwhile; then nothing is written.
+    async fn complete(&self, fence: Fence, causes: Causes) -> Result<(), JobError>;
+
+    /// Ends the attempt with an error. A job that dies writes its follow-up in the same transaction.
+    ///
+    /// # Errors
+    /// [`JobError::LeaseLost`].
+    async fn fail(&self, fence: Fence, error: String, after: AfterFailure) -> Result<JobState, JobError>;
+
+    /// Gives the job back as it was before the claim; the attempt does not count.
+    ///
+    /// # Errors
+    /// [`JobError::LeaseLost`].
+    async fn release(&self, fence: Fence) -> Result<(), JobError>;
+
+    /// Ends an attempt that was asked to stop: the job is `cancelled`.
+    ///
+    /// # Errors
+    /// [`JobError::LeaseLost`].
+    async fn settle_cancelled(&self, fence: Fence) -> Result<(), JobError>;
+
+    /// Asks a job to stop: a queued one is cancelled at once, a leased one at its next heartbeat.
+    ///
+    /// # Errors
+    /// [`JobError::NotFound`], [`JobError::WrongState`] if it has ended.
+    async fn cancel(&self, job: JobId, owner: Option<UserId>, causes: Causes) -> Result<Outcome<Job>, JobError>;
+
+    /// Queues a dead job again, with all its attempts.
+    ///
+    /// # Errors
+    /// [`JobError::NotFound`], [`JobError::WrongState`] unless it is dead and no live job has its
+    /// unique key.
+    async fn retry(&self, job: JobId, owner: Option<UserId>, causes: Causes) -> Result<Outcome<Job>, JobError>;
+
+    /// Frees jobs whose lease has run out; those on their last attempt die and write their follow-up.
+    async fn sweep(&self) -> Result<Swept, JobError>;
+
+    /// When the next queued job of these queues is due; `None` if none is queued.
+    async fn next_due(&self, queues: &[QueueName]) -> Result<Option<Timestamp>, JobError>;
+
+    /// The job with this id.
+    async fn job(&self, id: JobId) -> Result<Option<Job>, JobError>;
+
+    /// Up to `limit` jobs after `after`, newest first (sorted by creation time).
+    async fn jobs(&self, filter: &JobFilter, after: Option<Position>, limit: u16) -> Result<Vec<Job>, JobError>;
+
+    /// How many jobs of each queue are in each live or dead state: for metrics.
+    async fn job_counts(&self) -> Result<Vec<(QueueName, JobState, u64)>, JobError>;
+}

@@ -1,0 +1,136 @@
+//! From a stored original to playable renditions: probing, the ladder, the transcoders, and the
+//! rows that say which rendition exists.
+
+use async_trait::async_trait;
+
+use crate::catalog::CatalogError;
+use crate::clock::Timestamp;
+use crate::id::{RenditionId, SourceId, VideoId};
+use crate::store::{Causes, Fence, StoreError};
+
+pub mod rendition;
+#[cfg(feature = "sqlite")]
+pub(crate) mod sqlite;
+pub mod transcoder;
+
+pub use rendition::{NewObject, PlannedRendition, Rendition, RenditionKind, RenditionStatus, Source};
+pub use transcoder::{EncodeRequest, Encoded, MediaError, MediaInfo, OutputFile, Progress, RenditionPlan, Transcoder};
+
+/// A rendition whose objects are all stored and that is to become visible.
+#[derive(Debug, Clone)]
+pub struct PublishRendition {
+    /// The attempt that made it.
+    pub fence: Fence,
+    /// Its row.
+    pub rendition: RenditionId,
+    /// Bits per second of the whole rendition, at its peak (RFC 8216 §4.3.4.2 `BANDWIDTH`).
+    pub bandwidth: Option<u32>,
+    /// RFC 6381 codecs, such as `avc1.64001f,mp4a.40.2`.
+    pub codecs: Option<String>,
+    /// Its objects; a `file` rendition names the source's object instead and has none.
+    pub objects: Vec<NewObject>,
+    /// Now.
+    pub now: Timestamp,
+}
+
+/// Renditions, their sources and their objects as rows.
+///
+/// # Contract
+/// * Every mutating method is fenced: if the job is not leased under the fence's token, nothing is
+///   written and the answer is [`CatalogError::Fenced`].
+/// * An output prefix is a row before the first object under it is put.
+/// * Publishing is one transaction: rendition `encoding → ready`, its objects, and on the first one
+///   the video's move to `ready`.
+#[async_trait]
+pub trait RenditionStore: Send + Sync {
+    /// The current source of a video.
+    async fn current_source(&self, video: VideoId) -> Result<Option<Source>, StoreError>;
+
+    /// Every rendition of the current source, best first.
+    async fn renditions(&self, video: VideoId) -> Result<Vec<Rendition>, StoreError>;
+
+    /// Moves the video to `processing`, records what was probed, and plans the renditions that do
+    /// not exist yet. Returns every rendition of the source.
+    ///
+    /// # Errors
+    /// [`CatalogError::Fenced`]; [`CatalogError::NotFound`] if the video was trashed or the source is
+    /// no longer current; [`CatalogError::WrongState`].
+    async fn plan_processing(
+        &self,
+        fence: Fence,
+        source: SourceId,
+        info: MediaInfo,
+        planned: Vec<PlannedRendition>,
+        now: Timestamp,
+        causes: Causes,
+    ) -> Result<Vec<Rendition>, CatalogError>;
+
+    /// Takes the rendition for this attempt: `planned | encoding | failed → encoding` with its token
+    /// and the output prefix, which is recorded.
+    ///
+    /// # Errors
+    /// [`CatalogError::Fenced`]; [`CatalogError::WrongState`] if it is ready.
+    async fn begin_rendition(
+        &self,
+        fence: Fence,
+        rendition: RenditionId,
+        prefix: String,
+        now: Timestamp,
+    ) -> Result<(), CatalogError>;
+
+    /// Makes a finished rendition visible.
+    ///
+    /// # Errors
+    /// [`CatalogError::Fenced`] also when the rendition is not this attempt's or the video is gone.
+    async fn publish_rendition(&self, command: PublishRendition, causes: Causes) -> Result<(), CatalogError>;
+
+    /// Records that the rendition cannot be made.
+    ///
+    /// # Errors
+    /// [`CatalogError::Fenced`].
+    async fn fail_rendition(
+        &self,
+        fence: Fence,
+        rendition: RenditionId,
+        reason: String,
+        now: Timestamp,
+    ) -> Result<(), CatalogError>;
+
+    /// Records an output prefix that belongs to no rendition (a poster's).
+    ///
+    /// # Errors
+    /// [`CatalogError::Fenced`].
+    async fn begin_prefix(
+        &self,
+        fence: Fence,
+        video: VideoId,
+        prefix: String,
+        now: Timestamp,
+    ) -> Result<(), CatalogError>;
+
+    /// Makes a stored poster the video's.
+    ///
+    /// # Errors
+    /// [`CatalogError::Fenced`].
+    async fn publish_poster(
+        &self,
+        fence: Fence,
+        video: VideoId,
+        poster: NewObject,
+        now: Timestamp,
+        causes: Causes,
+    ) -> Result<(), CatalogError>;
+
+    /// Moves `processing → failed` with a reason; does nothing if the video is in another state.
+    ///
+    /// # Errors
+    /// [`CatalogError::Fenced`].
+    async fn fail_video(
+        &self,
+        fence: Fence,
+        video: VideoId,
+        reason: String,
+        now: Timestamp,
+        causes: Causes,
+    ) -> Result<(), CatalogError>;
+}

@@ -1,0 +1,36 @@
+//! Best-effort news between the parts and processes of one platform: something changed, look again.
+
+use std::fmt;
+use std::time::Duration;
+
+use tokio::sync::broadcast;
+
+pub mod local;
+
+pub use local::LocalNotify;
+
+/// One piece of news.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Notice {
+    /// What it is about, the topic of a change.
+    pub topic: String,
+    /// Which one.
+    pub key: String,
+}
+
+/// Passes news to all who listen.
+///
+/// # Contract
+/// * Every subscriber of the same platform hears every notice published after it subscribed, once or
+///   more; a subscriber that falls 1,024 notices behind is told that it missed some.
+/// * Nothing is kept: news for nobody is lost.
+pub trait Notify: fmt::Debug + Send + Sync + 'static {
+    /// Tells all subscribers. Does not block.
+    fn publish(&self, notice: Notice);
+
+    /// Hears everything published from now on.
+    fn subscribe(&self) -> broadcast::Receiver<Notice>;
+
+    /// How long ago this process last had proof that it hears the others; zero in process.
+    fn silence(&self) -> Duration;
+}

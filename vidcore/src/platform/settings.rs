@@ -1,0 +1,319 @@
+//! What can be set: plain structs with documented defaults. Binaries read files, variables and flags
+//! into them; the library reads nothing by itself.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// Everything that can be set, by part.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// Folder of the database, keys, objects and staging. Default `vid-data`.
+    pub data_dir: PathBuf,
+    /// Where clients reach the server; its path becomes the prefix of every URL in a body.
+    /// Default `http://127.0.0.1:8080`.
+    pub public_url: String,
+    /// The database.
+    pub sqlite: SqliteSettings,
+    /// Tokens and sessions.
+    pub auth: AuthSettings,
+    /// The catalog.
+    pub catalog: CatalogSettings,
+    /// Uploads.
+    pub uploads: UploadSettings,
+    /// Playback tokens.
+    pub playback: PlaybackSettings,
+    /// Transcoding.
+    pub media: MediaSettings,
+    /// Cached reads.
+    pub cache: CacheSettings,
+    /// Rate limits.
+    pub rate_limits: RateLimitSettings,
+    /// Background jobs.
+    pub worker: WorkerSettings,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            data_dir: "vid-data".into(),
+            public_url: "http://127.0.0.1:8080".to_owned(),
+            sqlite: SqliteSettings::default(),
+            auth: AuthSettings::default(),
+            catalog: CatalogSettings::default(),
+            uploads: UploadSettings::default(),
+            playback: PlaybackSettings::default(),
+            media: MediaSettings::default(),
+            cache: CacheSettings::default(),
+            rate_limits: RateLimitSettings::default(),
+            worker: WorkerSettings::default(),
+        }
+    }
+}
+
+/// The SQLite database.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SqliteSettings {
+    /// Reader threads, each with its own connection; 0 means one per core, at least 2. Default 0.
+    pub reader_threads: u16,
+    /// How long a write waits for another process's write, in milliseconds. Default 5000.
+    pub busy_timeout_ms: u64,
+    /// Reads and writes that may wait; more are refused as unavailable. Default 1024.
+    pub queue_depth: usize,
+    /// How often other processes' commits are looked for, in milliseconds. Default 25.
+    pub change_check_ms: u64,
+}
+
+impl Default for SqliteSettings {
+    fn default() -> Self {
+        Self { reader_threads: 0, busy_timeout_ms: 5000, queue_depth: 1024, change_check_ms: 25 }
+    }
+}
+
+/// Tokens and sessions.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AuthSettings {
+    /// `iss` of access tokens. Default `vidcore`.
+    pub issuer: String,
+    /// `aud` of access tokens. Default `vidcore`.
+    pub audience: String,
+    /// Life of an access token in seconds. Default 600.
+    pub access_ttl_s: u64,
+    /// Life of an unused refresh token in seconds. Default 2,592,000 (30 days).
+    pub refresh_ttl_s: u64,
+    /// How long a consumed refresh token still yields its successor, in seconds. Default 10.
+    pub refresh_grace_s: u64,
+    /// Passwords hashed at once; 0 means cores − 1, at least 1. Default 0.
+    pub hash_permits: usize,
+}
+
+impl Default for AuthSettings {
+    fn default() -> Self {
+        Self {
+            issuer: "vidcore".to_owned(),
+            audience: "vidcore".to_owned(),
+            access_ttl_s: 600,
+            refresh_ttl_s: 30 * 86_400,
+            refresh_grace_s: 10,
+            hash_permits: 0,
+        }
+    }
+}
+
+/// The catalog.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct CatalogSettings {
+    /// How long a trashed video can be restored, in seconds. Default 2,592,000 (30 days).
+    pub trash_keep_s: u64,
+    /// How long an `Idempotency-Key` is remembered, in seconds. Default 86,400 (24 hours).
+    pub idempotency_keep_s: u64,
+}
+
+impl Default for CatalogSettings {
+    fn default() -> Self {
+        Self { trash_keep_s: 30 * 86_400, idempotency_keep_s: 86_400 }
+    }
+}
+
+/// Uploads.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct UploadSettings {
+    /// The largest file in bytes. Default 16 GiB.
+    pub max_size_bytes: u64,
+    /// How long an upload takes bytes after it was opened, in seconds. Default 86,400 (24 hours).
+    pub ttl_s: u64,
+    /// What one user may have stored and reserved, in bytes. Default 64 GiB.
+    pub quota_bytes: u64,
+    /// Open uploads per video. Default 5.
+    pub max_open_per_video: u32,
+}
+
+impl Default for UploadSettings {
+    fn default() -> Self {
+        Self { max_size_bytes: 16 << 30, ttl_s: 86_400, quota_bytes: 64 << 30, max_open_per_video: 5 }
+    }
+}
+
+/// Playback tokens.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PlaybackSettings {
+    /// Life of a playback token in seconds when the caller names none. Default 21,600 (6 hours).
+    pub token_ttl_s: u64,
+    /// The longest life a caller may ask for, in seconds. Default 604,800 (7 days).
+    pub max_token_ttl_s: u64,
+}
+
+impl Default for PlaybackSettings {
+    fn default() -> Self {
+        Self { token_ttl_s: 6 * 3600, max_token_ttl_s: 7 * 86_400 }
+    }
+}
+
+/// Which transcoder processes videos.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TranscoderChoice {
+    /// ffmpeg where it is found and works, else the simulated one.
+    #[default]
+    Auto,
+    /// ffmpeg, or refuse to start.
+    Ffmpeg,
+    /// The simulated one: the original is published as it is.
+    Simulated,
+}
+
+/// Transcoding.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MediaSettings {
+    /// `auto`, `ffmpeg` or `simulated`. Default `auto`.
+    pub transcoder: TranscoderChoice,
+    /// The ffmpeg program: a path, or a name looked up in `PATH`. Default `ffmpeg`.
+    pub ffmpeg: PathBuf,
+    /// The ffprobe program: a path, or a name looked up in `PATH`. Default `ffprobe`.
+    pub ffprobe: PathBuf,
+    /// The longest one encoding may take, in seconds. Default 14,400 (4 hours).
+    pub encode_timeout_s: u64,
+    /// The longest one probe or poster may take, in seconds. Default 60.
+    pub probe_timeout_s: u64,
+    /// The longest source accepted, in seconds. Default 43,200 (12 hours).
+    pub max_duration_s: u64,
+    /// The most pixels (width × height) of a source. Default 35,000,000.
+    pub max_pixels: u64,
+    /// Address space one ffmpeg process may use, in bytes; 0 sets no limit. Default 4 GiB.
+    pub max_memory_bytes: u64,
+    /// Threads one encoding may use; 0 lets ffmpeg choose. Default 0.
+    pub threads: u16,
+    /// A program that carries `sandbox-exec`; the bundled binaries name themselves. Default none.
+    pub sandbox_helper: Option<PathBuf>,
+}
+
+impl Default for MediaSettings {
+    fn default() -> Self {
+        Self {
+            transcoder: TranscoderChoice::Auto,
+            ffmpeg: "ffmpeg".into(),
+            ffprobe: "ffprobe".into(),
+            encode_timeout_s: 4 * 3600,
+            probe_timeout_s: 60,
+            max_duration_s: 12 * 3600,
+            max_pixels: 35_000_000,
+            max_memory_bytes: 4 << 30,
+            threads: 0,
+            sandbox_helper: None,
+        }
+    }
+}
+
+/// Cached reads.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct CacheSettings {
+    /// Bytes all cached values together may take. Default 64 MiB.
+    pub max_bytes: u64,
+    /// How long a popular list is served before it is loaded anew, in milliseconds. Default 5000.
+    pub popular_ttl_ms: u64,
+    /// How long a public video page is served before it is loaded anew, in milliseconds. Default 5000.
+    pub video_ttl_ms: u64,
+}
+
+impl Default for CacheSettings {
+    fn default() -> Self {
+        Self { max_bytes: 64 << 20, popular_ttl_ms: 5000, video_ttl_ms: 5000 }
+    }
+}
+
+/// One published limit.
+///
+/// No window of `window_s` seconds admits more than `limit` calls: `burst` of them may come at once,
+/// the other `limit − burst` come back evenly over the window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LimitSettings {
+    /// Calls in any window.
+    pub limit: u32,
+    /// Length of the window in seconds.
+    pub window_s: u64,
+    /// Calls that may come at once; below `limit`.
+    pub burst: u32,
+}
+
+/// Rate limits by route class and subject.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RateLimitSettings {
+    /// By policy name; the class before the dot says which routes, the subject after it who is counted:
+    /// `write.user`, `read.user`, `read.address`, `search.address`, `login.address`, `upload.user`, …
+    /// A class and subject without a policy are not limited.
+    pub policies: BTreeMap<String, LimitSettings>,
+    /// Addresses of proxies (CIDR) whose forwarding headers are believed. Default none.
+    pub trusted_proxies: Vec<String>,
+}
+
+impl Default for RateLimitSettings {
+    fn default() -> Self {
+        let limit = |limit, window_s, burst| LimitSettings { limit, window_s, burst };
+        let policies = [
+            ("write.user", limit(100, 3600, 20)),
+            ("write.address", limit(600, 3600, 60)),
+            ("read.user", limit(3000, 60, 600)),
+            ("read.address", limit(6000, 60, 1200)),
+            ("search.user", limit(120, 60, 30)),
+            ("search.address", limit(300, 60, 60)),
+            ("login.address", limit(60, 3600, 20)),
+            ("upload.user", limit(300, 3600, 60)),
+            ("upload.address", limit(600, 3600, 120)),
+        ];
+        Self {
+            policies: policies.into_iter().map(|(name, limit)| (name.to_owned(), limit)).collect(),
+            trusted_proxies: Vec::new(),
+        }
+    }
+}
+
+/// Background jobs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct WorkerSettings {
+    /// Whether `Platform::open` starts a worker in this process. Default true.
+    pub enabled: bool,
+    /// Jobs run at once. Default 2.
+    pub concurrency: u16,
+    /// How long a claim holds without a heartbeat, in milliseconds. Default 20,000.
+    pub lease_ms: u64,
+    /// How often a claim is renewed, in milliseconds; at most a third of `lease_ms`. Default 5000.
+    pub heartbeat_ms: u64,
+    /// How often expired claims and unannounced jobs are looked for, in milliseconds. Default 5000.
+    pub sweep_ms: u64,
+    /// How long running jobs may go on at shutdown before they are given back, in milliseconds. Default 10,000.
+    pub grace_ms: u64,
+    /// How often a job is tried before it is dead. Default 5.
+    pub max_attempts: u16,
+    /// The longest delay before the second attempt, in milliseconds; doubles with each. Default 2000.
+    pub retry_base_ms: u64,
+    /// The longest delay before any attempt, in milliseconds. Default 600,000.
+    pub retry_cap_ms: u64,
+}
+
+impl Default for WorkerSettings {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            concurrency: 2,
+            lease_ms: 20_000,
+            heartbeat_ms: 5000,
+            sweep_ms: 5000,
+            grace_ms: 10_000,
+            max_attempts: 5,
+            retry_base_ms: 2000,
+            retry_cap_ms: 600_000,
+        }
+    }
+}

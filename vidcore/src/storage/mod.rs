@@ -1,0 +1,180 @@
+//! Bytes: object keys, the object store, signed URLs, and uploads on their way to becoming a source.
+
+use async_trait::async_trait;
+
+use crate::clock::Timestamp;
+use crate::id::{UploadId, UserId};
+use crate::media::{NewObject, Source};
+use crate::store::{Causes, Fence, Outcome, StoreError};
+
+pub mod objects;
+#[cfg(feature = "sqlite")]
+pub(crate) mod sqlite;
+pub mod upload;
+
+pub use upload::{NewUpload, Upload, UploadStatus};
+
+/// Why an upload command was refused.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum UploadError {
+    /// No such upload or video, or none the caller may know of.
+    #[error("upload not found")]
+    NotFound,
+    /// The upload's state does not allow the command.
+    #[error("an upload that is {status} cannot {command}")]
+    WrongState {
+        /// The state it is in.
+        status: UploadStatus,
+        /// What was asked, as a verb.
+        command: &'static str,
+    },
+    /// Its time is over.
+    #[error("upload has expired")]
+    Expired,
+    /// Whole bytes were recorded before; the URL is spent.
+    #[error("upload has its bytes already")]
+    AlreadyReceived,
+    /// Completed before all bytes were there.
+    #[error("upload has no bytes yet")]
+    NoBytes,
+    /// The owner's storage quota does not hold this upload.
+    #[error("quota exceeded: {used_bytes} of {quota_bytes} bytes used")]
+    QuotaExceeded {
+        /// Reserved and stored so far.
+        used_bytes: u64,
+        /// The most there may be.
+        quota_bytes: u64,
+    },
+    /// More uploads of one video are open than may be.
+    #[error("too many open uploads")]
+    TooManyOpen,
+    /// The bytes differ in number from what was declared.
+    #[error("received {received} bytes, {declared} were declared")]
+    SizeMismatch {
+        /// Declared when the upload was opened.
+        declared: u64,
+        /// Received; when more was sent than declared, the count at which reading stopped.
+        received: u64,
+    },
+    /// The bytes have another SHA-256 than was declared.
+    #[error("checksum differs from the declared one")]
+    ChecksumMismatch,
+    /// The sender broke off; what arrived was dropped and may be sent again.
+    #[error("sender broke off")]
+    BrokenOff(#[source] crate::store::BoxError),
+    /// The lease under which the caller works is no longer held; nothing was written.
+    #[error("lease is no longer held")]
+    Fenced,
+    /// The object store did not answer or refused.
+    #[error(transparent)]
+    Object(#[from] objects::ObjectError),
+    /// The store did not carry the command out.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// A verified source, ready to be committed.
+#[derive(Debug, Clone)]
+pub struct CommitSource {
+    /// The attempt that verified it.
+    pub fence: Fence,
+    /// The upload it came by.
+    pub upload: UploadId,
+    /// The source's row.
+    pub source: Source,
+    /// The pinned object.
+    pub object: NewObject,
+    /// Now.
+    pub now: Timestamp,
+}
+
+/// What one user's uploads and sources take up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct StorageUsage {
+    /// Bytes of stored sources.
+    pub stored_bytes: u64,
+    /// Bytes reserved by uploads that are open or being verified.
+    pub reserved_bytes: u64,
+}
+
+/// Uploads as rows.
+///
+/// # Contract
+/// * Quota is reserved by `create_upload` in its own transaction, so parallel calls cannot pass it.
+/// * `record_received` is a compare-and-set: of two whole deliveries one wins.
+/// * A video that does not match `owner` is [`UploadError::NotFound`], like one that does not exist.
+#[async_trait]
+pub trait UploadStore: Send + Sync {
+    /// Opens an upload for a video of `new.user`.
+    ///
+    /// # Errors
+    /// [`UploadError::NotFound`], [`UploadError::QuotaExceeded`], [`UploadError::TooManyOpen`].
+    async fn create_upload(&self, new: NewUpload, causes: Causes) -> Result<Outcome<Upload>, UploadError>;
+
+    /// The upload with this id.
+    async fn upload(&self, id: UploadId) -> Result<Option<Upload>, UploadError>;
+
+    /// Records that all bytes are in the staged object `staged_key`.
+    ///
+    /// # Errors
+    /// [`UploadError::AlreadyReceived`], [`UploadError::WrongState`], [`UploadError::Expired`].
+    async fn record_received(
+        &self,
+        id: UploadId,
+        staged_key: String,
+        size_bytes: u64,
+        sha256: [u8; 32],
+        now: Timestamp,
+    ) -> Result<Upload, UploadError>;
+
+    /// Moves `open → verifying`; the causes carry the `verify` job. An upload that is verifying or
+    /// complete already is returned as it is, and its causes are left out.
+    ///
+    /// # Errors
+    /// [`UploadError::NotFound`], [`UploadError::NoBytes`], [`UploadError::WrongState`], [`UploadError::Expired`].
+    async fn complete_upload(
+        &self,
+        id: UploadId,
+        user: UserId,
+        now: Timestamp,
+        causes: Causes,
+    ) -> Result<Outcome<Upload>, UploadError>;
+
+    /// Moves `open → aborted`.
+    ///
+    /// # Errors
+    /// [`UploadError::NotFound`], [`UploadError::WrongState`].
+    async fn abort_upload(
+        &self,
+        id: UploadId,
+        user: UserId,
+        now: Timestamp,
+        causes: Causes,
+    ) -> Result<Outcome<Upload>, UploadError>;
+
+    /// Moves `verifying → complete`, makes the source current, and the video `uploaded`; the causes
+    /// carry the `process` job.
+    ///
+    /// # Errors
+    /// [`UploadError::Fenced`]; [`UploadError::NotFound`] if the video is gone or trashed.
+    async fn commit_source(&self, command: CommitSource, causes: Causes) -> Result<(), UploadError>;
+
+    /// Moves `verifying → rejected` with a reason for a person.
+    ///
+    /// # Errors
+    /// [`UploadError::Fenced`].
+    async fn reject_upload(
+        &self,
+        fence: Fence,
+        id: UploadId,
+        reason: String,
+        now: Timestamp,
+    ) -> Result<(), UploadError>;
+
+    /// What the user's uploads and sources take up.
+    async fn storage_usage(&self, user: UserId) -> Result<StorageUsage, UploadError>;
+
+    /// The row of an object that is visible.
+    async fn object(&self, key: &str) -> Result<Option<NewObject>, StoreError>;
+}
