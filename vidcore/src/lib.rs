@@ -17,6 +17,7 @@ pub mod cache;
 pub mod catalog;
 pub mod doctor;
 pub mod events;
+pub mod failpoints;
 pub mod idempotency;
 pub mod jobs;
 pub mod keys;

@@ -13,10 +13,12 @@ use crate::page::Position;
 use crate::store::{Causes, Fence, Outcome, StoreError};
 
 pub mod dispatcher;
+mod heart;
 pub mod job;
 pub mod retry;
 #[cfg(feature = "sqlite")]
 pub(crate) mod sqlite;
+pub mod worker;
 
 pub use job::{Death, FollowUp, Job, JobHint, JobState, Lease, NewJob, QueueName};
 
