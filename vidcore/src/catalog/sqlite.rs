@@ -1,1 +1,320 @@
-//! SQL of this room.
+//! SQL of the catalog: the video's row, its lists and the full-text index.
+
+use async_trait::async_trait;
+use rusqlite::{Connection, OptionalExtension, Row, named_params};
+
+use crate::catalog::{
+    CatalogError, CatalogStore, NewVideo, OwnerScope, PatchVideo, SearchTerms, TrashVideo, Video, VideoStatus,
+    Visibility,
+};
+use crate::clock::Timestamp;
+use crate::id::{UserId, VideoId};
+use crate::jobs::MEDIA_QUEUE;
+use crate::page::Position;
+use crate::store::sqlite::{Fail, SqliteStore, json, named, refuse};
+use crate::store::{Causes, Outcome};
+
+type Result<T, E = Fail<CatalogError>> = std::result::Result<T, E>;
+
+const SELECT: &str = "SELECT v.id, u.id AS owner_id, u.handle AS owner_handle, v.title, v.description, v.tags,
+    v.visibility, v.status, v.version, v.failure, v.duration_ms, v.width, v.height, v.poster_key,
+    v.playback_epoch, v.views, v.created_at_ms, v.updated_at_ms, v.published_at_ms, v.deleted_at_ms, v.purge_at_ms
+    FROM videos v JOIN users u ON u.pk = v.owner_pk";
+
+/// The condition of every public list, word for word that of the partial indexes.
+const LISTED: &str = "v.visibility = 'public' AND v.published_at_ms IS NOT NULL AND v.deleted_at_ms IS NULL";
+
+fn video_from(row: &Row<'_>) -> rusqlite::Result<Video> {
+    Ok(Video {
+        id: row.get("id")?,
+        owner: row.get("owner_id")?,
+        owner_handle: row.get("owner_handle")?,
+        title: row.get("title")?,
+        description: row.get("description")?,
+        tags: json(row, "tags")?,
+        visibility: named(row, "visibility", Visibility::parse)?,
+        status: named(row, "status", VideoStatus::parse)?,
+        version: row.get("version")?,
+        failure: row.get("failure")?,
+        duration_ms: row.get("duration_ms")?,
+        width: row.get("width")?,
+        height: row.get("height")?,
+        poster_key: row.get("poster_key")?,
+        playback_epoch: row.get("playback_epoch")?,
+        views: row.get::<_, i64>("views")?.unsigned_abs(),
+        created_at: row.get("created_at_ms")?,
+        updated_at: row.get("updated_at_ms")?,
+        published_at: row.get("published_at_ms")?,
+        deleted_at: row.get("deleted_at_ms")?,
+        purge_at: row.get("purge_at_ms")?,
+    })
+}
+
+/// The video with this id, trashed or not.
+pub(crate) fn find(db: &Connection, id: VideoId) -> rusqlite::Result<Option<Video>> {
+    db.prepare_cached(&format!("{SELECT} WHERE v.id = :id"))?
+        .query_row(named_params! {":id": id}, video_from)
+        .optional()
+}
+
+fn find_owned(db: &Connection, id: VideoId, owner: Option<UserId>, trashed: bool) -> Result<Video> {
+    find(db, id)?
+        .filter(|video| owner.is_none_or(|owner| video.owner == owner) && video.deleted_at.is_some() == trashed)
+        .ok_or_else(|| refuse(CatalogError::NotFound))
+}
+
+fn demand_version(video: &Video, expected: Option<i64>) -> Result<()> {
+    match expected {
+        Some(expected) if expected != video.version => {
+            Err(refuse(CatalogError::VersionMismatch { current: video.version }))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn insert(db: &Connection, new: &NewVideo) -> Result<()> {
+    let rows = db
+        .prepare_cached(
+            "INSERT INTO videos (id, owner_pk, title, description, tags, visibility, status, created_at_ms, updated_at_ms)
+             SELECT :id, pk, :title, :description, :tags, :visibility, 'draft', :now, :now FROM users WHERE id = :owner",
+        )?
+        .execute(named_params! {
+            ":id": new.id,
+            ":owner": new.owner,
+            ":title": new.title,
+            ":description": new.description,
+            ":tags": serde_json::json!(new.tags).to_string(),
+            ":visibility": new.visibility.as_str(),
+            ":now": new.now,
+        })?;
+    if rows == 1 { Ok(()) } else { Err(refuse(CatalogError::NotFound)) }
+}
+
+fn patch(db: &Connection, video: &Video, command: &PatchVideo) -> rusqlite::Result<()> {
+    let change = &command.patch;
+    let closes = change.visibility == Some(Visibility::Private) && video.visibility != Visibility::Private;
+    db.prepare_cached(
+        "UPDATE videos SET title = coalesce(:title, title), description = coalesce(:description, description),
+            tags = coalesce(:tags, tags), visibility = coalesce(:visibility, visibility),
+            playback_epoch = playback_epoch + :closes, version = version + 1, updated_at_ms = :now
+         WHERE id = :id AND version = :expected AND deleted_at_ms IS NULL",
+    )?
+    .execute(named_params! {
+        ":id": video.id,
+        ":expected": video.version,
+        ":title": change.title,
+        ":description": change.description,
+        ":tags": change.tags.as_ref().map(|tags| serde_json::json!(tags).to_string()),
+        ":visibility": change.visibility.map(Visibility::as_str),
+        ":closes": closes,
+        ":now": command.now,
+    })
+    .map(|_| ())
+}
+
+/// A video that was being processed loses its jobs with the trashing, so it is `uploaded` again
+/// unless something of it is playable.
+fn settle_processing(db: &Connection, id: VideoId) -> rusqlite::Result<()> {
+    db.prepare_cached(
+        "UPDATE videos SET status = iif(published_at_ms IS NULL, 'uploaded', 'ready')
+         WHERE id = :id AND status = 'processing'",
+    )?
+    .execute(named_params! {":id": id})
+    .map(|_| ())
+}
+
+fn trash(db: &Connection, command: &TrashVideo) -> rusqlite::Result<()> {
+    db.prepare_cached(
+        "UPDATE videos SET deleted_at_ms = :now, purge_at_ms = :purge_at, playback_epoch = playback_epoch + 1,
+            version = version + 1, updated_at_ms = :now
+         WHERE id = :id AND deleted_at_ms IS NULL",
+    )?
+    .execute(named_params! {":id": command.id, ":now": command.now, ":purge_at": command.purge_at})
+    .map(|_| ())
+}
+
+fn untrash(db: &Connection, command: &TrashVideo) -> rusqlite::Result<()> {
+    db.prepare_cached(
+        "UPDATE videos SET deleted_at_ms = NULL, purge_at_ms = NULL, version = version + 1, updated_at_ms = :now
+         WHERE id = :id AND deleted_at_ms IS NOT NULL",
+    )?
+    .execute(named_params! {":id": command.id, ":now": command.now})
+    .map(|_| ())
+}
+
+fn bump_epoch(db: &Connection, id: VideoId, now: Timestamp) -> rusqlite::Result<()> {
+    db.prepare_cached(
+        "UPDATE videos SET playback_epoch = playback_epoch + 1, version = version + 1, updated_at_ms = :now
+         WHERE id = :id",
+    )?
+    .execute(named_params! {":id": id, ":now": now})
+    .map(|_| ())
+}
+
+/// A keyset page: everything before `after` in descending order, or from the top.
+fn page(
+    db: &Connection,
+    condition: &str,
+    sort: &str,
+    owner: Option<UserId>,
+    after: Option<Position>,
+    limit: u16,
+) -> rusqlite::Result<Vec<Video>> {
+    let sql = format!(
+        "{SELECT} WHERE {condition} AND ({sort}, v.id) < (:sort, :after) ORDER BY {sort} DESC, v.id DESC LIMIT :limit"
+    );
+    // The top of the list stands before every row: no time is the greatest number, no id all ones.
+    let after = after.unwrap_or(Position { sort: i64::MAX, id: [0xff; 16] });
+    let mut statement = db.prepare_cached(&sql)?;
+    match owner {
+        Some(owner) => statement
+            .query_map(
+                named_params! {":owner": owner, ":sort": after.sort, ":after": &after.id[..], ":limit": limit},
+                video_from,
+            )?
+            .collect(),
+        None => statement
+            .query_map(named_params! {":sort": after.sort, ":after": &after.id[..], ":limit": limit}, video_from)?
+            .collect(),
+    }
+}
+
+/// The terms as an FTS5 query: every word a quoted string, the last one a prefix.
+fn match_expression(terms: &SearchTerms) -> String {
+    let quoted: Vec<String> = terms.words().iter().map(|word| format!("\"{}\"", word.replace('"', "\"\""))).collect();
+    format!("{} *", quoted.join(" "))
+}
+
+fn search(db: &Connection, terms: &SearchTerms, offset: u32, limit: u16) -> rusqlite::Result<Vec<Video>> {
+    // A word in the title is worth ten in the description, a tag five; ties go to the newest.
+    let sql = format!(
+        "{SELECT} JOIN videos_fts f ON f.rowid = v.pk
+         WHERE videos_fts MATCH :query AND {LISTED}
+         ORDER BY bm25(videos_fts, 10.0, 1.0, 5.0), v.published_at_ms DESC, v.id DESC LIMIT :limit OFFSET :offset"
+    );
+    db.prepare_cached(&sql)?
+        .query_map(named_params! {":query": match_expression(terms), ":limit": limit, ":offset": offset}, video_from)?
+        .collect()
+}
+
+#[async_trait]
+impl CatalogStore for SqliteStore {
+    async fn create_video(&self, new: NewVideo, causes: Causes) -> Result<Outcome<Video>, CatalogError> {
+        self.command("create a video", causes, move |db, _| {
+            insert(db, &new)?;
+            find_owned(db, new.id, None, false)
+        })
+        .await
+    }
+
+    async fn video(&self, id: VideoId) -> Result<Option<Video>, CatalogError> {
+        self.read("read a video", move |db| Ok(find(db, id)?)).await
+    }
+
+    async fn patch_video(&self, command: PatchVideo, causes: Causes) -> Result<Outcome<Video>, CatalogError> {
+        self.command("change a video", causes, move |db, _| {
+            let video = find_owned(db, command.id, command.owner, false)?;
+            demand_version(&video, Some(command.expected))?;
+            patch(db, &video, &command)?;
+            find_owned(db, command.id, None, false)
+        })
+        .await
+    }
+
+    async fn trash_video(&self, command: TrashVideo, causes: Causes) -> Result<Outcome<Video>, CatalogError> {
+        self.command("trash a video", causes, move |db, now| {
+            let video = find_owned(db, command.id, command.owner, false)?;
+            demand_version(&video, command.expected)?;
+            crate::jobs::sqlite::cancel_of_video(db, command.id, MEDIA_QUEUE, now)?;
+            settle_processing(db, command.id)?;
+            trash(db, &command)?;
+            find_owned(db, command.id, None, true)
+        })
+        .await
+    }
+
+    async fn restore_video(&self, command: TrashVideo, causes: Causes) -> Result<Outcome<Video>, CatalogError> {
+        self.command_with("restore a video", causes, move |db, _, effects| {
+            let video = find_owned(db, command.id, command.owner, true)?;
+            demand_version(&video, command.expected)?;
+            if video.status != VideoStatus::Uploaded {
+                effects.causes.jobs.clear();
+            }
+            untrash(db, &command)?;
+            find_owned(db, command.id, None, false)
+        })
+        .await
+    }
+
+    async fn bump_playback_epoch(
+        &self,
+        id: VideoId,
+        owner: Option<UserId>,
+        now: Timestamp,
+        causes: Causes,
+    ) -> Result<Outcome<Video>, CatalogError> {
+        self.command("revoke playback links", causes, move |db, _| {
+            find_owned(db, id, owner, false)?;
+            bump_epoch(db, id, now)?;
+            find_owned(db, id, None, false)
+        })
+        .await
+    }
+
+    async fn public_videos(&self, after: Option<Position>, limit: u16) -> Result<Vec<Video>, CatalogError> {
+        // Index videos_public_newest.
+        self.read("list public videos", move |db| Ok(page(db, LISTED, "v.published_at_ms", None, after, limit)?)).await
+    }
+
+    async fn videos_of(
+        &self,
+        owner: UserId,
+        scope: OwnerScope,
+        after: Option<Position>,
+        limit: u16,
+    ) -> Result<Vec<Video>, CatalogError> {
+        const OWNED: &str = "v.owner_pk = (SELECT pk FROM users WHERE id = :owner)";
+        self.read("list an owner's videos", move |db| {
+            // Indexes videos_owner_public, videos_owner_newest, videos_owner_trash.
+            let (condition, sort) = match scope {
+                OwnerScope::Public => (format!("{OWNED} AND {LISTED}"), "v.published_at_ms"),
+                OwnerScope::Own => (format!("{OWNED} AND v.deleted_at_ms IS NULL"), "v.created_at_ms"),
+                OwnerScope::Trash => (format!("{OWNED} AND v.deleted_at_ms IS NOT NULL"), "v.created_at_ms"),
+            };
+            Ok(page(db, &condition, sort, Some(owner), after, limit)?)
+        })
+        .await
+    }
+
+    async fn popular_videos(&self, limit: u16) -> Result<Vec<Video>, CatalogError> {
+        self.read("list popular videos", move |db| {
+            // Index videos_public_popular.
+            let videos = db
+                .prepare_cached(&format!("{SELECT} WHERE {LISTED} ORDER BY v.views DESC, v.id DESC LIMIT :limit"))?
+                .query_map(named_params! {":limit": limit}, video_from)?
+                .collect::<rusqlite::Result<_>>()?;
+            Ok(videos)
+        })
+        .await
+    }
+
+    async fn search_videos(&self, terms: &SearchTerms, offset: u32, limit: u16) -> Result<Vec<Video>, CatalogError> {
+        let terms = terms.clone();
+        self.read("search videos", move |db| Ok(search(db, &terms, offset, limit)?)).await
+    }
+
+    async fn count_view(&self, id: VideoId) -> Result<bool, CatalogError> {
+        self.command("count a view", Causes::none(), move |db, _| {
+            let rows = db
+                .prepare_cached(
+                    "UPDATE videos SET views = views + 1
+                     WHERE id = :id AND visibility <> 'private' AND published_at_ms IS NOT NULL
+                        AND deleted_at_ms IS NULL",
+                )?
+                .execute(named_params! {":id": id})?;
+            Ok(rows == 1)
+        })
+        .await
+        .map(Outcome::into_inner)
+    }
+}

@@ -29,12 +29,13 @@ impl VideoStatus {
     pub const ALL: [Self; 5] = [Self::Draft, Self::Uploaded, Self::Processing, Self::Ready, Self::Failed];
 
     /// Allowed moves: `draft → uploaded → processing → ready | failed`; `failed | ready → processing`
-    /// (retry) and `failed | ready → uploaded` (a new source).
+    /// (retry); any status `→ uploaded` when a new source takes the place of the old one or trashing
+    /// takes the processing away; `uploaded → failed` when the job dies before its first step.
     pub fn can_become(self, next: Self) -> bool {
-        use VideoStatus::{Draft, Failed, Processing, Ready, Uploaded};
+        use VideoStatus::{Failed, Processing, Ready, Uploaded};
         matches!(
             (self, next),
-            (Draft | Failed | Ready, Uploaded) | (Uploaded | Failed | Ready, Processing) | (Processing, Ready | Failed)
+            (_, Uploaded) | (Uploaded | Failed | Ready, Processing) | (Processing, Ready | Failed) | (Uploaded, Failed)
         )
     }
 

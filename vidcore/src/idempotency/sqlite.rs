@@ -1,1 +1,24 @@
-//! SQL of this room.
+//! SQL of the housekeeping; records are written by `store/sqlite/causes.rs`.
+
+use async_trait::async_trait;
+use rusqlite::named_params;
+
+use crate::clock::Timestamp;
+use crate::idempotency::IdempotencyStore;
+use crate::store::sqlite::SqliteStore;
+use crate::store::{Causes, Outcome, StoreError};
+
+#[async_trait]
+impl IdempotencyStore for SqliteStore {
+    async fn prune_idempotency(&self, now: Timestamp) -> Result<u64, StoreError> {
+        self.command("prune idempotency records", Causes::none(), move |db, _| {
+            // Index idempotency_expiry.
+            let gone = db
+                .prepare_cached("DELETE FROM idempotency WHERE expires_at_ms <= :now")?
+                .execute(named_params! {":now": now})?;
+            Ok(gone as u64)
+        })
+        .await
+        .map(Outcome::into_inner)
+    }
+}

@@ -91,6 +91,35 @@ impl fmt::Display for JobState {
     }
 }
 
+/// Why a job is dead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum Death {
+    /// Its handler said that trying again cannot help.
+    Permanent,
+    /// Its last attempt failed.
+    Exhausted,
+    /// The worker of its last attempt went away.
+    Lost,
+}
+
+impl Death {
+    /// The name used in tables and JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Permanent => "permanent",
+            Self::Exhausted => "exhausted",
+            Self::Lost => "lost",
+        }
+    }
+
+    /// The death with this name.
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Permanent, Self::Exhausted, Self::Lost].into_iter().find(|death| death.as_str() == text)
+    }
+}
+
 /// A job to be enqueued.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NewJob {
@@ -114,13 +143,13 @@ pub struct NewJob {
     pub owner: Option<UserId>,
     /// The video it is about.
     pub video: Option<VideoId>,
-    /// Written as a job by the transaction that kills this one.
+    /// Written as a job by the transaction that ends this one otherwise than well.
     pub on_dead: Option<FollowUp>,
     /// When it is enqueued.
     pub now: Timestamp,
 }
 
-/// The job that follows when another dies. Runs in the same queue, for the same owner and video.
+/// The job that follows when another dies or is cancelled. Runs in the same queue, for the same owner and video.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct FollowUp {
     /// Its id, drawn when the first job is made.
@@ -158,6 +187,8 @@ pub struct Job {
     pub progress: u16,
     /// What the last failed attempt said.
     pub last_error: Option<String>,
+    /// Why it is dead, if it is.
+    pub death: Option<Death>,
     /// On whose behalf it runs.
     pub owner: Option<UserId>,
     /// The video it is about.
@@ -170,6 +201,40 @@ pub struct Job {
     pub updated_at: Timestamp,
     /// When it ended.
     pub finished_at: Option<Timestamp>,
+}
+
+impl FollowUp {
+    /// The follow-up of `job` as a job of its own.
+    pub fn after(self, job: &Job, now: Timestamp) -> NewJob {
+        NewJob {
+            id: self.id,
+            queue: job.queue.clone(),
+            kind: self.kind,
+            payload: self.payload,
+            priority: 0,
+            run_at: now,
+            max_attempts: self.max_attempts,
+            unique_key: None,
+            owner: job.owner,
+            video: job.video,
+            on_dead: None,
+            now,
+        }
+    }
+}
+
+impl NewJob {
+    /// The hint that it can be claimed.
+    pub fn hint(&self) -> JobHint {
+        JobHint { queue: self.queue.clone(), job: self.id }
+    }
+}
+
+impl Job {
+    /// The hint that it can be claimed.
+    pub fn hint(&self) -> JobHint {
+        JobHint { queue: self.queue.clone(), job: self.id }
+    }
 }
 
 /// A job that the caller may work on until `until`.

@@ -18,7 +18,7 @@ pub mod retry;
 #[cfg(feature = "sqlite")]
 pub(crate) mod sqlite;
 
-pub use job::{FollowUp, Job, JobHint, JobState, Lease, NewJob, QueueName};
+pub use job::{Death, FollowUp, Job, JobHint, JobState, Lease, NewJob, QueueName};
 
 /// Why a job command was refused.
 #[derive(Debug, thiserror::Error)]
@@ -93,6 +93,12 @@ pub struct JobFilter {
     /// Only those in this state.
     pub state: Option<JobState>,
 }
+
+/// The queue of jobs that check uploads.
+pub const UPLOADS_QUEUE: &str = "uploads";
+
+/// The queue of jobs that make renditions.
+pub const MEDIA_QUEUE: &str = "media";
 
 /// Jobs as rows of the database that holds the videos they are about.
 ///

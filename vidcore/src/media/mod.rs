@@ -49,12 +49,23 @@ pub trait RenditionStore: Send + Sync {
     /// Every rendition of the current source, best first.
     async fn renditions(&self, video: VideoId) -> Result<Vec<Rendition>, StoreError>;
 
-    /// Moves the video to `processing`, records what was probed, and plans the renditions that do
-    /// not exist yet. Returns every rendition of the source.
+    /// The ready renditions that are played now, best first: those of the newest source that has any,
+    /// so that a video stays playable while a new source is processed.
+    async fn playable_renditions(&self, video: VideoId) -> Result<Vec<Rendition>, StoreError>;
+
+    /// Moves the video to `processing` and returns the source.
     ///
     /// # Errors
     /// [`CatalogError::Fenced`]; [`CatalogError::NotFound`] if the video was trashed or the source is
     /// no longer current; [`CatalogError::WrongState`].
+    async fn start_processing(&self, fence: Fence, source: SourceId, now: Timestamp) -> Result<Source, CatalogError>;
+
+    /// Records what was probed and plans the renditions that do not exist yet. Returns every rendition
+    /// of the source.
+    ///
+    /// # Errors
+    /// [`CatalogError::Fenced`]; [`CatalogError::NotFound`] if the video was trashed or the source is
+    /// no longer current.
     async fn plan_processing(
         &self,
         fence: Fence,
@@ -62,7 +73,6 @@ pub trait RenditionStore: Send + Sync {
         info: MediaInfo,
         planned: Vec<PlannedRendition>,
         now: Timestamp,
-        causes: Causes,
     ) -> Result<Vec<Rendition>, CatalogError>;
 
     /// Takes the rendition for this attempt: `planned | encoding | failed → encoding` with its token
@@ -88,13 +98,7 @@ pub trait RenditionStore: Send + Sync {
     ///
     /// # Errors
     /// [`CatalogError::Fenced`].
-    async fn fail_rendition(
-        &self,
-        fence: Fence,
-        rendition: RenditionId,
-        reason: String,
-        now: Timestamp,
-    ) -> Result<(), CatalogError>;
+    async fn fail_rendition(&self, fence: Fence, rendition: RenditionId, reason: String) -> Result<(), CatalogError>;
 
     /// Records an output prefix that belongs to no rendition (a poster's).
     ///
@@ -121,7 +125,8 @@ pub trait RenditionStore: Send + Sync {
         causes: Causes,
     ) -> Result<(), CatalogError>;
 
-    /// Moves `processing → failed` with a reason; does nothing if the video is in another state.
+    /// Moves `uploaded | processing → failed` with a reason. Does nothing if the video is in another
+    /// state, trashed, or has another live job that processes it.
     ///
     /// # Errors
     /// [`CatalogError::Fenced`].

@@ -1,1 +1,397 @@
-//! SQL of this room.
+//! SQL of sources, renditions and their objects. Every command is fenced by the job's lease.
+
+use async_trait::async_trait;
+use rusqlite::{Connection, OptionalExtension, Row, named_params};
+
+use crate::catalog::{CatalogError, Video, VideoStatus};
+use crate::clock::Timestamp;
+use crate::id::{RenditionId, SourceId, VideoId};
+use crate::jobs::MEDIA_QUEUE;
+use crate::media::{
+    MediaInfo, NewObject, PlannedRendition, PublishRendition, Rendition, RenditionKind, RenditionStatus,
+    RenditionStore, Source,
+};
+use crate::store::sqlite::{Fail, SqliteStore, named, refuse};
+use crate::store::{Causes, Fence, StoreError};
+
+type Result<T, E = Fail<CatalogError>> = std::result::Result<T, E>;
+
+const SOURCE: &str = "SELECT s.id, v.id AS video_id, s.upload_id, s.object_key, s.size_bytes, s.sha256, s.content_type
+    FROM sources s JOIN videos v ON v.pk = s.video_pk";
+
+const RENDITION: &str = "SELECT r.id, v.id AS video_id, s.id AS source_id, r.name, r.kind, r.status, r.width,
+    r.height, r.bandwidth, r.codecs, r.prefix, r.failure, r.ready_at_ms
+    FROM renditions r JOIN sources s ON s.pk = r.source_pk JOIN videos v ON v.pk = s.video_pk";
+
+fn source_from(row: &Row<'_>) -> rusqlite::Result<Source> {
+    Ok(Source {
+        id: row.get("id")?,
+        video: row.get("video_id")?,
+        upload: row.get("upload_id")?,
+        object_key: row.get("object_key")?,
+        size_bytes: row.get::<_, i64>("size_bytes")?.unsigned_abs(),
+        sha256: row.get("sha256")?,
+        content_type: row.get("content_type")?,
+    })
+}
+
+fn rendition_from(row: &Row<'_>) -> rusqlite::Result<Rendition> {
+    Ok(Rendition {
+        id: row.get("id")?,
+        video: row.get("video_id")?,
+        source: row.get("source_id")?,
+        name: row.get("name")?,
+        kind: named(row, "kind", RenditionKind::parse)?,
+        status: named(row, "status", RenditionStatus::parse)?,
+        width: row.get("width")?,
+        height: row.get("height")?,
+        bandwidth: row.get("bandwidth")?,
+        codecs: row.get("codecs")?,
+        prefix: row.get("prefix")?,
+        failure: row.get("failure")?,
+        ready_at: row.get("ready_at_ms")?,
+    })
+}
+
+fn demand_held(db: &Connection, fence: Fence, now: Timestamp) -> Result<()> {
+    if crate::jobs::sqlite::held(db, fence, now)? { Ok(()) } else { Err(refuse(CatalogError::Fenced)) }
+}
+
+fn current_source(db: &Connection, video: VideoId) -> rusqlite::Result<Option<Source>> {
+    // Index sources_one_current.
+    db.prepare_cached(&format!("{SOURCE} WHERE v.id = :video AND s.current = 1"))?
+        .query_row(named_params! {":video": video}, source_from)
+        .optional()
+}
+
+fn renditions(db: &Connection, video: VideoId) -> rusqlite::Result<Vec<Rendition>> {
+    db.prepare_cached(&format!("{RENDITION} WHERE v.id = :video AND s.current = 1 ORDER BY r.height DESC, r.pk"))?
+        .query_map(named_params! {":video": video}, rendition_from)?
+        .collect()
+}
+
+fn demand_current(db: &Connection, source: SourceId) -> Result<Source> {
+    db.prepare_cached(&format!("{SOURCE} WHERE s.id = :id AND s.current = 1"))?
+        .query_row(named_params! {":id": source}, source_from)
+        .optional()?
+        .ok_or_else(|| refuse(CatalogError::NotFound))
+}
+
+/// Ready renditions of the newest source that has any: what is played while a newer source is processed.
+fn playable(db: &Connection, video: VideoId) -> rusqlite::Result<Vec<Rendition>> {
+    db.prepare_cached(&format!(
+        "{RENDITION} WHERE v.id = :video AND r.status = 'ready' AND s.pk = (
+            SELECT max(s2.pk) FROM sources s2 JOIN renditions r2 ON r2.source_pk = s2.pk
+            WHERE s2.video_pk = v.pk AND r2.status = 'ready')
+         ORDER BY r.height DESC, r.pk"
+    ))?
+    .query_map(named_params! {":video": video}, rendition_from)?
+    .collect()
+}
+
+fn live_video(db: &Connection, id: VideoId) -> Result<Video> {
+    crate::catalog::sqlite::find(db, id)?
+        .filter(|video| video.deleted_at.is_none())
+        .ok_or_else(|| refuse(CatalogError::NotFound))
+}
+
+fn start(db: &Connection, video: &Video, now: Timestamp) -> Result<()> {
+    if video.status == VideoStatus::Processing {
+        return Ok(());
+    }
+    if !video.status.can_become(VideoStatus::Processing) {
+        return Err(refuse(CatalogError::WrongState { status: video.status.as_str(), command: "be processed" }));
+    }
+    db.prepare_cached(
+        "UPDATE videos SET status = 'processing', failure = NULL, version = version + 1, updated_at_ms = :now
+         WHERE id = :id AND status = :from",
+    )?
+    .execute(named_params! {":id": video.id, ":from": video.status.as_str(), ":now": now})?;
+    Ok(())
+}
+
+fn describe(db: &Connection, video: VideoId, info: &MediaInfo, now: Timestamp) -> rusqlite::Result<()> {
+    db.prepare_cached(
+        "UPDATE videos SET duration_ms = :duration, width = :width, height = :height, version = version + 1,
+            updated_at_ms = :now
+         WHERE id = :id",
+    )?
+    .execute(named_params! {
+        ":id": video,
+        ":duration": info.duration_ms.and_then(|ms| i64::try_from(ms).ok()),
+        ":width": info.width,
+        ":height": info.height,
+        ":now": now,
+    })
+    .map(|_| ())
+}
+
+fn record_probe(db: &Connection, source: SourceId, info: &MediaInfo) -> rusqlite::Result<()> {
+    db.prepare_cached(
+        "UPDATE sources SET container = :container, video_codec = :video, audio_codec = :audio, duration_ms = :duration
+         WHERE id = :id",
+    )?
+    .execute(named_params! {
+        ":id": source,
+        ":container": info.container,
+        ":video": info.video_codec,
+        ":audio": info.audio_codec,
+        ":duration": info.duration_ms.and_then(|ms| i64::try_from(ms).ok()),
+    })
+    .map(|_| ())
+}
+
+fn plan(db: &Connection, source: SourceId, planned: &PlannedRendition, now: Timestamp) -> rusqlite::Result<()> {
+    // Unique (source_pk, name): an attempt before this one may have planned it.
+    db.prepare_cached(
+        "INSERT INTO renditions (id, source_pk, name, kind, status, width, height, created_at_ms)
+         SELECT :id, pk, :name, :kind, 'planned', :width, :height, :now FROM sources WHERE id = :source
+         ON CONFLICT (source_pk, name) DO NOTHING",
+    )?
+    .execute(named_params! {
+        ":id": planned.id,
+        ":source": source,
+        ":name": planned.name,
+        ":kind": planned.kind.as_str(),
+        ":width": planned.width,
+        ":height": planned.height,
+        ":now": now,
+    })
+    .map(|_| ())
+}
+
+fn insert_prefix(db: &Connection, fence: Fence, video: VideoId, prefix: &str, now: Timestamp) -> rusqlite::Result<()> {
+    db.prepare_cached(
+        "INSERT INTO prefixes (prefix, video_pk, job_id, token, created_at_ms)
+         SELECT :prefix, pk, :job, :token, :now FROM videos WHERE id = :video
+         ON CONFLICT (prefix) DO NOTHING",
+    )?
+    .execute(named_params! {
+        ":prefix": prefix, ":video": video, ":job": fence.job, ":token": fence.token, ":now": now,
+    })
+    .map(|_| ())
+}
+
+/// Makes an object visible.
+pub(crate) fn insert_object(
+    db: &Connection,
+    video: VideoId,
+    object: &NewObject,
+    now: Timestamp,
+) -> rusqlite::Result<()> {
+    db.prepare_cached(
+        "INSERT INTO objects (key, video_pk, size_bytes, sha256, content_type, created_at_ms)
+         SELECT :key, pk, :size, :sha256, :content_type, :now FROM videos WHERE id = :video
+         ON CONFLICT (key) DO NOTHING",
+    )?
+    .execute(named_params! {
+        ":key": object.key,
+        ":video": video,
+        ":size": i64::try_from(object.size_bytes).unwrap_or(i64::MAX),
+        ":sha256": object.sha256,
+        ":content_type": object.content_type,
+        ":now": now,
+    })
+    .map(|_| ())
+}
+
+fn find_rendition(db: &Connection, id: RenditionId) -> Result<Rendition> {
+    db.prepare_cached(&format!("{RENDITION} WHERE r.id = :id"))?
+        .query_row(named_params! {":id": id}, rendition_from)
+        .optional()?
+        .ok_or_else(|| refuse(CatalogError::NotFound))
+}
+
+fn set_ready(db: &Connection, command: &PublishRendition) -> rusqlite::Result<usize> {
+    db.prepare_cached(
+        "UPDATE renditions SET status = 'ready', bandwidth = :bandwidth, codecs = :codecs, failure = NULL,
+            ready_at_ms = :now
+         WHERE id = :id AND status = 'encoding' AND token = :token",
+    )?
+    .execute(named_params! {
+        ":id": command.rendition,
+        ":token": command.fence.token,
+        ":bandwidth": command.bandwidth,
+        ":codecs": command.codecs,
+        ":now": command.now,
+    })
+}
+
+fn set_video_ready(db: &Connection, video: VideoId, now: Timestamp) -> rusqlite::Result<()> {
+    db.prepare_cached(
+        "UPDATE videos SET status = 'ready', published_at_ms = coalesce(published_at_ms, :now),
+            version = version + 1, updated_at_ms = :now
+         WHERE id = :id AND status = 'processing'",
+    )?
+    .execute(named_params! {":id": video, ":now": now})
+    .map(|_| ())
+}
+
+#[async_trait]
+impl RenditionStore for SqliteStore {
+    async fn current_source(&self, video: VideoId) -> Result<Option<Source>, StoreError> {
+        self.read("read a source", move |db| Ok(current_source(db, video)?)).await
+    }
+
+    async fn renditions(&self, video: VideoId) -> Result<Vec<Rendition>, StoreError> {
+        self.read("list renditions", move |db| Ok(renditions(db, video)?)).await
+    }
+
+    async fn playable_renditions(&self, video: VideoId) -> Result<Vec<Rendition>, StoreError> {
+        self.read("list playable renditions", move |db| Ok(playable(db, video)?)).await
+    }
+
+    async fn start_processing(&self, fence: Fence, source: SourceId, now: Timestamp) -> Result<Source, CatalogError> {
+        self.settlement("start the processing", Causes::none(), move |db, leased_now, _| {
+            demand_held(db, fence, leased_now)?;
+            let found = demand_current(db, source)?;
+            start(db, &live_video(db, found.video)?, now)?;
+            Ok(found)
+        })
+        .await
+    }
+
+    async fn plan_processing(
+        &self,
+        fence: Fence,
+        source: SourceId,
+        info: MediaInfo,
+        planned: Vec<PlannedRendition>,
+        now: Timestamp,
+    ) -> Result<Vec<Rendition>, CatalogError> {
+        self.settlement("plan the processing", Causes::none(), move |db, leased_now, _| {
+            demand_held(db, fence, leased_now)?;
+            let found = demand_current(db, source)?;
+            live_video(db, found.video)?;
+            describe(db, found.video, &info, now)?;
+            record_probe(db, source, &info)?;
+            for rendition in &planned {
+                plan(db, source, rendition, now)?;
+            }
+            Ok(renditions(db, found.video)?)
+        })
+        .await
+    }
+
+    async fn begin_rendition(
+        &self,
+        fence: Fence,
+        rendition: RenditionId,
+        prefix: String,
+        now: Timestamp,
+    ) -> Result<(), CatalogError> {
+        self.settlement("begin a rendition", Causes::none(), move |db, leased_now, _| {
+            demand_held(db, fence, leased_now)?;
+            let found = find_rendition(db, rendition)?;
+            if found.kind == RenditionKind::Hls {
+                insert_prefix(db, fence, found.video, &prefix, now)?;
+            }
+            let rows = db
+                .prepare_cached(
+                    "UPDATE renditions SET status = 'encoding', token = :token, prefix = :prefix, failure = NULL
+                     WHERE id = :id AND status IN ('planned', 'encoding', 'failed')",
+                )?
+                .execute(named_params! {":id": rendition, ":token": fence.token, ":prefix": prefix})?;
+            if rows == 1 {
+                Ok(())
+            } else {
+                Err(refuse(CatalogError::WrongState { status: found.status.as_str(), command: "be encoded" }))
+            }
+        })
+        .await
+    }
+
+    async fn publish_rendition(&self, command: PublishRendition, causes: Causes) -> Result<(), CatalogError> {
+        self.settlement("publish a rendition", causes, move |db, leased_now, _| {
+            demand_held(db, command.fence, leased_now)?;
+            let rendition = find_rendition(db, command.rendition)?;
+            live_video(db, rendition.video)?;
+            if set_ready(db, &command)? == 0 {
+                return Err(refuse(CatalogError::Fenced));
+            }
+            for object in &command.objects {
+                insert_object(db, rendition.video, object, command.now)?;
+            }
+            Ok(set_video_ready(db, rendition.video, command.now)?)
+        })
+        .await
+    }
+
+    async fn fail_rendition(
+        &self,
+        fence: Fence,
+        rendition: RenditionId,
+        reason: String,
+    ) -> Result<(), CatalogError> {
+        self.settlement("fail a rendition", Causes::none(), move |db, leased_now, _| {
+            demand_held(db, fence, leased_now)?;
+            db.prepare_cached(
+                "UPDATE renditions SET status = 'failed', failure = :reason
+                 WHERE id = :id AND status = 'encoding' AND token = :token",
+            )?
+            .execute(named_params! {":id": rendition, ":token": fence.token, ":reason": reason})?;
+            Ok(())
+        })
+        .await
+    }
+
+    async fn begin_prefix(
+        &self,
+        fence: Fence,
+        video: VideoId,
+        prefix: String,
+        now: Timestamp,
+    ) -> Result<(), CatalogError> {
+        self.settlement("begin an output prefix", Causes::none(), move |db, leased_now, _| {
+            demand_held(db, fence, leased_now)?;
+            Ok(insert_prefix(db, fence, video, &prefix, now)?)
+        })
+        .await
+    }
+
+    async fn publish_poster(
+        &self,
+        fence: Fence,
+        video: VideoId,
+        poster: NewObject,
+        now: Timestamp,
+        causes: Causes,
+    ) -> Result<(), CatalogError> {
+        self.settlement("publish a poster", causes, move |db, leased_now, _| {
+            demand_held(db, fence, leased_now)?;
+            live_video(db, video)?;
+            insert_object(db, video, &poster, now)?;
+            db.prepare_cached(
+                "UPDATE videos SET poster_key = :key, version = version + 1, updated_at_ms = :now WHERE id = :id",
+            )?
+            .execute(named_params! {":id": video, ":key": poster.key, ":now": now})?;
+            Ok(())
+        })
+        .await
+    }
+
+    async fn fail_video(
+        &self,
+        fence: Fence,
+        video: VideoId,
+        reason: String,
+        now: Timestamp,
+        causes: Causes,
+    ) -> Result<(), CatalogError> {
+        self.settlement("fail a video", causes, move |db, leased_now, _| {
+            demand_held(db, fence, leased_now)?;
+            db.prepare_cached(
+                "UPDATE videos SET status = iif(published_at_ms IS NULL, 'failed', 'ready'), failure = :reason,
+                    version = version + 1, updated_at_ms = :now
+                 WHERE id = :id AND status IN ('uploaded', 'processing') AND deleted_at_ms IS NULL
+                    AND NOT EXISTS (SELECT 1 FROM jobs
+                        WHERE video_id = :id AND queue = :queue AND id <> :job AND state IN ('queued', 'leased'))",
+            )?
+            .execute(named_params! {
+                ":id": video, ":reason": reason, ":queue": MEDIA_QUEUE, ":job": fence.job, ":now": now,
+            })?;
+            Ok(())
+        })
+        .await
+    }
+}

@@ -157,11 +157,13 @@ pub trait UploadStore: Send + Sync {
         causes: Causes,
     ) -> Result<Outcome<Upload>, UploadError>;
 
-    /// Moves `verifying → complete`, makes the source current, and the video `uploaded`; the causes
-    /// carry the `process` job.
+    /// Moves `verifying → complete`, makes the source current, cancels what processed the one before,
+    /// and makes the video `uploaded`; the causes carry the `process` job, which is left out while the
+    /// video is in the trash.
     ///
     /// # Errors
-    /// [`UploadError::Fenced`]; [`UploadError::NotFound`] if the video is gone or trashed.
+    /// [`UploadError::Fenced`]; [`UploadError::NotFound`] if the video is gone;
+    /// [`UploadError::WrongState`] if the upload is not being verified.
     async fn commit_source(&self, command: CommitSource, causes: Causes) -> Result<(), UploadError>;
 
     /// Moves `verifying → rejected` with a reason for a person.
