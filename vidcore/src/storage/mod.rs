@@ -8,10 +8,14 @@ use crate::media::{NewObject, Source};
 use crate::store::{Causes, Fence, Outcome, StoreError};
 
 pub mod objects;
+pub mod playback_token;
+pub mod signed_url;
 #[cfg(feature = "sqlite")]
 pub(crate) mod sqlite;
 pub mod upload;
 
+pub use playback_token::{PlaybackGrant, PlaybackTokens};
+pub use signed_url::{SignatureError, UploadUrlSigner};
 pub use upload::{NewUpload, Upload, UploadStatus};
 
 /// Why an upload command was refused.
