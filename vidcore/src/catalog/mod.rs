@@ -173,3 +173,9 @@ pub trait CatalogStore: Send + Sync {
     /// Adds one view; `false` if there is no such public or unlisted playable video.
     async fn count_view(&self, id: VideoId) -> Result<bool, CatalogError>;
 }
+
+impl From<crate::page::BadCursor> for CatalogError {
+    fn from(_: crate::page::BadCursor) -> Self {
+        Self::BadCursor
+    }
+}

@@ -84,7 +84,7 @@ pub struct Playback {
 
 impl Playback {
     pub(crate) fn new(parts: Arc<Parts>) -> Self {
-        let tokens = PlaybackTokens::new(Arc::clone(&parts.keys));
+        let tokens = PlaybackTokens::new(parts.keys.clone());
         Self { parts, tokens }
     }
 
@@ -160,7 +160,7 @@ impl Playback {
         if hls.is_empty() {
             return Err(PlaybackError::NotFound);
         }
-        Ok(crate::media::hls::master_playlist(&hls))
+        Ok(crate::media::master_playlist::master_playlist(&hls))
     }
 
     /// An object of an HLS rendition: its playlist, its init segment, a segment.

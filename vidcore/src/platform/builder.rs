@@ -76,7 +76,7 @@ pub struct PlatformBuilder {
     store: Option<Arc<dyn Store>>,
     observers: CommitObservers,
     objects: Option<Objects>,
-    keys: Option<Arc<KeyRing>>,
+    keys: Option<KeyRing>,
     dispatcher: Arc<dyn Dispatcher>,
     notify: Option<Arc<dyn Notify>>,
     transcoder: Option<Arc<dyn Transcoder>>,
@@ -138,7 +138,7 @@ impl PlatformBuilder {
 
     /// The keys. Default: `keys` in the data folder, made if missing.
     #[must_use]
-    pub fn keys(mut self, keys: Arc<KeyRing>) -> Self {
+    pub fn keys(mut self, keys: KeyRing) -> Self {
         self.keys = Some(keys);
         self
     }
@@ -204,7 +204,7 @@ impl PlatformBuilder {
         };
         let parts = Arc::new(Parts {
             links: Links::new(&self.settings.public_url),
-            cursors: CursorCodec::new(Arc::clone(&keys)),
+            cursors: CursorCodec::new(keys.clone()),
             settings: self.settings.clone(),
             clock: Arc::clone(&self.clock),
             entropy: Arc::clone(&self.entropy),
@@ -226,9 +226,9 @@ impl PlatformBuilder {
         Ok(assemble(parts, limiter, running))
     }
 
-    async fn open_keys(&self) -> Result<Arc<KeyRing>, OpenError> {
+    async fn open_keys(&self) -> Result<KeyRing, OpenError> {
         let folder = self.settings.data_dir.join("keys");
-        Ok(Arc::new(KeyRing::open(&folder, Arc::clone(&self.clock), Arc::clone(&self.entropy))?))
+        Ok(KeyRing::open(&folder, Arc::clone(&self.clock), Arc::clone(&self.entropy))?)
     }
 
     fn limiter(&mut self) -> Result<Limiter, OpenError> {

@@ -132,7 +132,7 @@ impl Platform {
     }
 
     /// The key ring, for layers that sign or fingerprint on the platform's behalf.
-    pub fn keys(&self) -> &Arc<KeyRing> {
+    pub fn keys(&self) -> &KeyRing {
         &self.inner.parts.keys
     }
 

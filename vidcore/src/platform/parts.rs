@@ -21,7 +21,7 @@ pub(crate) struct Parts {
     pub(crate) links: Links,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) entropy: Arc<dyn Entropy>,
-    pub(crate) keys: Arc<KeyRing>,
+    pub(crate) keys: KeyRing,
     pub(crate) cursors: CursorCodec,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) objects: Objects,

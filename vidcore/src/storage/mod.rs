@@ -195,3 +195,12 @@ pub trait UploadStore: Send + Sync {
     /// The row of an object that is visible.
     async fn object(&self, key: &str) -> Result<Option<NewObject>, StoreError>;
 }
+
+impl From<signed_url::SignatureError> for UploadError {
+    fn from(error: signed_url::SignatureError) -> Self {
+        match error {
+            signed_url::SignatureError::Expired => Self::Expired,
+            signed_url::SignatureError::Invalid => Self::BadSignature,
+        }
+    }
+}

@@ -89,7 +89,7 @@ pub struct Uploads {
 
 impl Uploads {
     pub(crate) fn new(parts: Arc<Parts>) -> Self {
-        let signer = UploadUrlSigner::new(Arc::clone(&parts.keys));
+        let signer = UploadUrlSigner::new(parts.keys.clone());
         Self { parts, signer }
     }
 
@@ -147,8 +147,7 @@ impl Uploads {
         announced: Option<u64>,
     ) -> Result<Upload, UploadError> {
         let now = self.parts.now();
-        let expires = Timestamp::from_millis(signature.expires.saturating_mul(1000));
-        self.signer.verify(id, expires, &signature.kid, &signature.signature, now)?;
+        self.signer.verify(id, signature.expires, &signature.kid, &signature.signature, now)?;
         let upload = self.parts.store.upload(id).await?.ok_or(UploadError::NotFound)?;
         if upload.staged_key.is_some() {
             return Err(UploadError::AlreadyReceived);
