@@ -18,6 +18,7 @@ pub mod catalog;
 pub mod doctor;
 pub mod events;
 pub mod idempotency;
+pub mod invalid;
 pub mod jobs;
 pub mod keys;
 pub mod media;
