@@ -1,1 +1,3 @@
-//! Placeholder.
+//! What back ends promise, as reusable test suites.
+
+pub mod rate_limit;
