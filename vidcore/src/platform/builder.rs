@@ -23,7 +23,7 @@ use crate::page::CursorCodec;
 use crate::platform::parts::Parts;
 use crate::platform::settings::WorkerSettings;
 use crate::platform::{Inner, Links, Platform, Running, Settings};
-use crate::rate_limit::{LimitConfigError, Limiter, MemoryRateLimit, RateLimit};
+use crate::rate_limit::{LimitError, Limiter, MemoryRateLimit, RateLimit};
 use crate::storage::objects::ObjectError;
 use crate::storage::verify::{GIVE_UP_UPLOAD, GiveUpUpload, VERIFY_UPLOAD, VerifyUpload};
 use crate::storage::{Objects, Uploads};
@@ -61,7 +61,7 @@ pub enum OpenError {
     Media(#[from] MediaError),
     /// A rate limit is not valid.
     #[error(transparent)]
-    Limits(#[from] LimitConfigError),
+    Limits(#[from] LimitError),
     /// A background thread cannot be started.
     #[error("background thread cannot be started")]
     Thread(#[source] std::io::Error),
@@ -316,6 +316,12 @@ impl PlatformBuilder {
     }
 }
 
+fn auth(parts: &Parts) -> Auth {
+    let keep_keys = Duration::from_secs(parts.settings.catalog.idempotency_keep_s);
+    let (clock, entropy) = (Arc::clone(&parts.clock), Arc::clone(&parts.entropy));
+    Auth::new(Arc::clone(&parts.store) as _, parts.keys.clone(), clock, entropy, &parts.settings.auth, keep_keys)
+}
+
 fn assemble(parts: Arc<Parts>, limiter: Limiter, running: Running) -> Platform {
     let cache = |name, ttl_ms| {
         let options = CacheOptions {
@@ -334,7 +340,7 @@ fn assemble(parts: Arc<Parts>, limiter: Limiter, running: Running) -> Platform {
     parts.invalidator.register(POPULAR, Arc::new(popular.clone()));
     Platform {
         inner: Arc::new(Inner {
-            auth: Auth::new(Arc::clone(&parts)),
+            auth: auth(&parts),
             catalog: Catalog::new(Arc::clone(&parts), pages, popular),
             uploads: Uploads::new(Arc::clone(&parts)),
             playback: Playback::new(Arc::clone(&parts)),

@@ -5,6 +5,7 @@ use axum::response::{IntoResponse, Response};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, LINK, LOCATION};
 use http::{HeaderValue, StatusCode, Uri};
 use serde::Serialize;
+use vidcore::auth::{AccountView, Actor};
 use vidcore::cache::Cached;
 use vidcore::catalog::view::VideoView;
 use vidcore::page::Page;
@@ -21,6 +22,11 @@ pub enum Audience {
 }
 
 impl Audience {
+    /// Answers to a signed-in caller are its own.
+    pub fn of(actor: Option<&Actor>) -> Self {
+        if actor.is_some() { Self::Caller } else { Self::Everybody }
+    }
+
     fn header(self) -> HeaderValue {
         HeaderValue::from_static(match self {
             Self::Everybody => "public, max-age=0, must-revalidate",
@@ -43,6 +49,16 @@ pub fn secret<T: Serialize>(status: StatusCode, value: &T) -> Response {
 pub fn video(cached: &Cached<VideoView>, held: &IfNoneMatch, audience: Audience) -> Response {
     let tag = EntityTag::of_version(cached.value().version, &cached.digest());
     bytes(cached, tag, held, audience)
+}
+
+/// The caller's own account with its tag, or 304 if the caller holds it.
+pub fn account(status: StatusCode, account: AccountView, held: Option<&IfNoneMatch>) -> Response {
+    let cached = Cached::new(account);
+    let tag = EntityTag::of_version(cached.value().version, &cached.digest());
+    match held {
+        Some(held) => bytes(&cached, tag, held, Audience::Caller),
+        None => send(status, &cached, tag, Audience::Caller),
+    }
 }
 
 /// A list with its tag `W/"{digest}"`, or 304 if the caller holds it.
