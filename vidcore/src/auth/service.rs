@@ -68,9 +68,9 @@ impl FromStr for AccountRef {
 }
 
 impl Auth {
-    /// A service over `store` that signs with the keys of `keys` and remembers idempotency keys for
-    /// `keep_keys`.
-    pub fn new(
+    /// A service over `store` alone, for programs without a `Platform`: it signs with the keys of
+    /// `keys` and remembers idempotency keys for `keep_keys`.
+    pub fn over(
         store: Arc<dyn AccountStore>,
         keys: KeyRing,
         clock: Arc<dyn Clock>,
