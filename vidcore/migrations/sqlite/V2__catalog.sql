@@ -16,6 +16,8 @@ CREATE TABLE videos (
     width INTEGER,
     height INTEGER,
     poster_key TEXT,
+    -- How it is played, once it is.
+    playback_kind TEXT CHECK (playback_kind IN ('hls', 'file')),
     playback_epoch INTEGER NOT NULL DEFAULT 0,
     views INTEGER NOT NULL DEFAULT 0,
     created_at_ms INTEGER NOT NULL,
@@ -25,6 +27,7 @@ CREATE TABLE videos (
     deleted_at_ms INTEGER,
     purge_at_ms INTEGER,
     CHECK ((deleted_at_ms IS NULL) = (purge_at_ms IS NULL)),
+    CHECK ((playback_kind IS NULL) = (published_at_ms IS NULL)),
     CHECK (status <> 'ready' OR published_at_ms IS NOT NULL)
 ) STRICT;
 

@@ -37,6 +37,7 @@ CREATE UNIQUE INDEX jobs_unique_live ON jobs (unique_key)
     WHERE unique_key IS NOT NULL AND state IN ('queued', 'leased');
 CREATE INDEX jobs_due ON jobs (queue, rank_ms, pk) WHERE state = 'queued';
 CREATE INDEX jobs_run_at ON jobs (queue, run_at_ms) WHERE state = 'queued';
+CREATE INDEX jobs_any_due ON jobs (run_at_ms) WHERE state = 'queued';
 CREATE INDEX jobs_leases ON jobs (lease_until_ms) WHERE state = 'leased';
 CREATE INDEX jobs_video ON jobs (video_id, created_at_ms DESC, id DESC);
 CREATE INDEX jobs_owner ON jobs (owner_id, created_at_ms DESC, id DESC);

@@ -10,6 +10,7 @@ use crate::catalog::{
 use crate::clock::Timestamp;
 use crate::id::{UserId, VideoId};
 use crate::jobs::MEDIA_QUEUE;
+use crate::media::RenditionKind;
 use crate::page::Position;
 use crate::store::sqlite::{Fail, SqliteStore, json, named, refuse};
 use crate::store::{Causes, Outcome};
@@ -17,7 +18,7 @@ use crate::store::{Causes, Outcome};
 type Result<T, E = Fail<CatalogError>> = std::result::Result<T, E>;
 
 const SELECT: &str = "SELECT v.id, u.id AS owner_id, u.handle AS owner_handle, v.title, v.description, v.tags,
-    v.visibility, v.status, v.version, v.failure, v.duration_ms, v.width, v.height, v.poster_key,
+    v.visibility, v.status, v.version, v.failure, v.duration_ms, v.width, v.height, v.poster_key, v.playback_kind,
     v.playback_epoch, v.views, v.created_at_ms, v.updated_at_ms, v.published_at_ms, v.deleted_at_ms, v.purge_at_ms
     FROM videos v JOIN users u ON u.pk = v.owner_pk";
 
@@ -40,6 +41,7 @@ fn video_from(row: &Row<'_>) -> rusqlite::Result<Video> {
         width: row.get("width")?,
         height: row.get("height")?,
         poster_key: row.get("poster_key")?,
+        playback_kind: row.get::<_, Option<String>>("playback_kind")?.as_deref().and_then(RenditionKind::parse),
         playback_epoch: row.get("playback_epoch")?,
         views: row.get::<_, i64>("views")?.unsigned_abs(),
         created_at: row.get("created_at_ms")?,

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
 use crate::id::{UserId, VideoId};
+use crate::media::RenditionKind;
 
 /// Where a video is on its way from metadata to playable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -123,6 +124,8 @@ pub struct Video {
     pub height: Option<u32>,
     /// Object key of the poster, once there is one.
     pub poster_key: Option<String>,
+    /// How it is played, once it is playable.
+    pub playback_kind: Option<RenditionKind>,
     /// Raised to kill every playback link given out before.
     pub playback_epoch: u32,
     /// Views counted so far.

@@ -217,13 +217,13 @@ fn set_ready(db: &Connection, command: &PublishRendition) -> rusqlite::Result<us
     })
 }
 
-fn set_video_ready(db: &Connection, video: VideoId, now: Timestamp) -> rusqlite::Result<()> {
+fn set_video_ready(db: &Connection, video: VideoId, kind: RenditionKind, now: Timestamp) -> rusqlite::Result<()> {
     db.prepare_cached(
         "UPDATE videos SET status = 'ready', published_at_ms = coalesce(published_at_ms, :now),
-            version = version + 1, updated_at_ms = :now
+            playback_kind = :kind, version = version + 1, updated_at_ms = :now
          WHERE id = :id AND status = 'processing'",
     )?
-    .execute(named_params! {":id": video, ":now": now})
+    .execute(named_params! {":id": video, ":kind": kind.as_str(), ":now": now})
     .map(|_| ())
 }
 
@@ -312,7 +312,7 @@ impl RenditionStore for SqliteStore {
             for object in &command.objects {
                 insert_object(db, rendition.video, object, command.now)?;
             }
-            Ok(set_video_ready(db, rendition.video, command.now)?)
+            Ok(set_video_ready(db, rendition.video, rendition.kind, command.now)?)
         })
         .await
     }

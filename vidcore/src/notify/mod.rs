@@ -6,8 +6,12 @@ use std::time::Duration;
 use tokio::sync::broadcast;
 
 pub mod local;
+#[cfg(feature = "sqlite")]
+pub mod sqlite;
 
 pub use local::LocalNotify;
+#[cfg(feature = "sqlite")]
+pub use sqlite::{ChangeListener, SqliteNotify};
 
 /// One piece of news.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -4,3 +4,4 @@
 //! that makes a test of every claim.
 
 pub mod accounts;
+pub mod rate_limit;

@@ -4,6 +4,10 @@ use std::num::NonZeroU16;
 
 use serde::{Deserialize, Serialize};
 
+pub mod cursor;
+
+pub use cursor::{BadCursor, CursorCodec};
+
 /// The most items one page may hold.
 pub const MAX_PAGE: u16 = 100;
 

@@ -1,0 +1,394 @@
+//! The worker: claims jobs, runs their handlers, keeps their leases alive, and settles them.
+//!
+//! Heartbeats run on a thread of their own with a small runtime, so that a handler which keeps every
+//! async thread busy does not lose its lease. Stopping means: claim nothing more, let running jobs
+//! finish for the grace time, then cancel them and give them back uncounted.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::Clock;
+use crate::entropy::{Entropy, EntropyExt};
+use crate::jobs::dispatcher::Dispatcher;
+use crate::jobs::heart::Heart;
+use crate::jobs::retry::RetryPolicy;
+use crate::jobs::{AfterFailure, JobError, JobHint, Lease, QueueName};
+use crate::store::{BoxError, Causes, Store};
+
+/// Longest error text kept with a job, in bytes.
+const ERROR_LIMIT: usize = 2000;
+
+/// How a handler ends an attempt that did not succeed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum JobFailure {
+    /// Another attempt may succeed.
+    #[error("{0}")]
+    Retry(#[source] BoxError),
+    /// No attempt can succeed; the text is for a person.
+    #[error("{0}")]
+    Permanent(String),
+    /// The cancel token fired and the handler stopped.
+    #[error("cancelled")]
+    Cancelled,
+    /// The lease is lost: another worker may own the job, nothing may be written.
+    #[error("lease is no longer held")]
+    Fenced,
+}
+
+/// What a handler works with.
+#[derive(Debug, Clone)]
+pub struct JobContext {
+    /// The job and the token under which every write is made.
+    pub lease: Lease,
+    /// Fires when the job is cancelled, its lease is lost, or the worker gives it back.
+    pub cancel: CancellationToken,
+    progress: Arc<AtomicU16>,
+}
+
+impl JobContext {
+    /// A context outside any worker, for tests of handlers.
+    pub fn new(lease: Lease) -> Self {
+        Self { lease, cancel: CancellationToken::new(), progress: Arc::new(AtomicU16::new(0)) }
+    }
+
+    /// Notes how far the job is, as a share from 0.0 to 1.0; the next heartbeat writes it.
+    pub fn progress(&self, share: f32) {
+        let permille = (share.clamp(0.0, 1.0) * 1000.0) as u16;
+        self.progress.fetch_max(permille, Ordering::Relaxed);
+    }
+
+    pub(crate) fn permille(&self) -> u16 {
+        self.progress.load(Ordering::Relaxed)
+    }
+}
+
+/// Runs the jobs of one kind.
+///
+/// # Contract
+/// * `run` may be called again for a job whose earlier attempt ended anyhow, also without a trace, so
+///   it is idempotent: what was published is found and left alone.
+/// * Every write names the lease's fence. When `cancel` fires, `run` stops soon.
+/// * A panic counts as a failed attempt.
+#[async_trait]
+pub trait JobHandler: fmt::Debug + Send + Sync + 'static {
+    /// Works on one attempt. `Ok` means the job is done.
+    async fn run(&self, context: JobContext) -> Result<(), JobFailure>;
+}
+
+/// How a worker works.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WorkerOptions {
+    /// Jobs run at once, at least 1.
+    pub concurrency: u16,
+    /// How long a claim holds without a heartbeat.
+    pub lease: Duration,
+    /// How often a claim is renewed; at most a third of `lease`.
+    pub heartbeat: Duration,
+    /// How often expired claims and unannounced jobs are looked for.
+    pub sweep: Duration,
+    /// How long running jobs may go on at shutdown.
+    pub grace: Duration,
+    /// Delays between attempts.
+    pub retry: RetryPolicy,
+}
+
+/// What a worker is made of.
+#[derive(Debug, Clone)]
+pub struct WorkerParts {
+    /// The truth.
+    pub store: Arc<dyn Store>,
+    /// Where hints come from.
+    pub dispatcher: Arc<dyn Dispatcher>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Jitter.
+    pub entropy: Arc<dyn Entropy>,
+    /// Shown in attempts, such as `host:pid`.
+    pub name: String,
+}
+
+/// Handlers by job kind and queue.
+#[derive(Debug, Clone, Default)]
+pub struct Handlers {
+    kinds: HashMap<String, Arc<dyn JobHandler>>,
+    queues: Vec<QueueName>,
+}
+
+impl Handlers {
+    /// None yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Runs the jobs of `kind`, which wait in `queue`, with `handler`.
+    #[must_use]
+    pub fn with(mut self, queue: &str, kind: &str, handler: Arc<dyn JobHandler>) -> Self {
+        let queue = QueueName::new(queue);
+        if !self.queues.contains(&queue) {
+            self.queues.push(queue);
+        }
+        self.kinds.insert(kind.to_owned(), handler);
+        self
+    }
+}
+
+/// A running worker. Dropping it cancels its jobs and gives them back; [`stop`](Worker::stop) drains.
+#[derive(Debug)]
+pub struct Worker {
+    stop: CancellationToken,
+    abort: CancellationToken,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Worker {
+    /// Starts a worker on the current tokio runtime.
+    ///
+    /// # Errors
+    /// [`std::io::Error`] if the heartbeat thread cannot be started.
+    pub fn start(parts: WorkerParts, handlers: Handlers, options: WorkerOptions) -> std::io::Result<Self> {
+        let (stop, abort) = (CancellationToken::new(), CancellationToken::new());
+        let heart = Heart::start(Arc::clone(&parts.store), Arc::clone(&parts.clock), options.heartbeat, options.lease)?;
+        let runner = Arc::new(Runner { parts, handlers, options, heart, abort: abort.clone() });
+        let task = tokio::spawn(run(runner, stop.clone()));
+        Ok(Self { stop, abort, task })
+    }
+
+    /// Claims nothing more, lets running jobs finish for the grace time, then cancels them and gives
+    /// them back uncounted.
+    pub async fn stop(mut self) {
+        self.stop.cancel();
+        // The task ends by itself: it bounds its own drain.
+        let _ = (&mut self.task).await;
+    }
+
+    /// Asks the worker to stop without waiting for it.
+    pub fn begin_stop(&self) {
+        self.stop.cancel();
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.stop.cancel();
+        self.abort.cancel();
+    }
+}
+
+struct Runner {
+    parts: WorkerParts,
+    handlers: Handlers,
+    options: WorkerOptions,
+    heart: Heart,
+    /// Fires when the grace time is over: running jobs are given back.
+    abort: CancellationToken,
+}
+
+async fn run(runner: Arc<Runner>, stop: CancellationToken) {
+    let slots = Arc::new(Semaphore::new(usize::from(runner.options.concurrency.max(1))));
+    let mut running = JoinSet::new();
+    let mut next_sweep = Duration::ZERO;
+    while !stop.is_cancelled() {
+        let now = runner.parts.clock.monotonic();
+        if now >= next_sweep {
+            runner.sweep().await;
+            next_sweep = now + runner.options.sweep;
+        }
+        let claimed = runner.claim(&slots, &mut running).await;
+        while running.try_join_next().is_some() {}
+        if !claimed {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = runner.wait(&slots, next_sweep) => {}
+                Some(_) = running.join_next(), if slots.available_permits() == 0 => {}
+            }
+        }
+    }
+    runner.drain(running).await;
+}
+
+impl Runner {
+    /// Claims as many jobs as there are free slots; `false` if there was nothing to claim or no slot.
+    async fn claim(self: &Arc<Self>, slots: &Arc<Semaphore>, running: &mut JoinSet<()>) -> bool {
+        let free = u16::try_from(slots.available_permits()).unwrap_or(u16::MAX);
+        if free == 0 {
+            return false;
+        }
+        let leases = match self.lease(free).await {
+            Ok(leases) => leases,
+            Err(error) => {
+                tracing::warn!(error = %error, "claiming jobs failed and will be repeated");
+                return false;
+            }
+        };
+        let any = !leases.is_empty();
+        for lease in leases {
+            let permit = Arc::clone(slots).try_acquire_owned().expect("as many were free as were claimed");
+            let runner = Arc::clone(self);
+            running.spawn(async move {
+                let _permit = permit;
+                runner.attempt(lease).await;
+            });
+        }
+        any
+    }
+
+    /// A cheap read first, so that an idle worker that is woken writes nothing.
+    async fn lease(&self, limit: u16) -> Result<Vec<Lease>, JobError> {
+        let queues = &self.handlers.queues;
+        match self.parts.store.next_due(queues).await? {
+            Some(due) if due <= self.parts.clock.now() => {
+                self.parts.store.lease(queues, limit, self.options.lease, &self.parts.name).await
+            }
+            _ => Ok(Vec::new()),
+        }
+    }
+
+    async fn sweep(&self) {
+        match self.parts.store.sweep().await {
+            Ok(swept) if swept.rescued + swept.dead > 0 => {
+                metrics::counter!("vid_jobs_rescued_total").increment(swept.rescued);
+                tracing::warn!(rescued = swept.rescued, dead = swept.dead, "jobs of lost workers were freed");
+            }
+            Ok(_) => {}
+            Err(error) => tracing::warn!(error = %error, "sweeping jobs failed and will be repeated"),
+        }
+    }
+
+    /// Waits for a hint, for the next delayed job, or for the next sweep. With every slot taken only
+    /// the sweep matters: hints stay for others.
+    async fn wait(&self, slots: &Semaphore, next_sweep: Duration) {
+        let clock = &self.parts.clock;
+        let mut pause = next_sweep.saturating_sub(clock.monotonic());
+        if slots.available_permits() == 0 {
+            return clock.sleep(pause).await;
+        }
+        if let Ok(Some(due)) = self.parts.store.next_due(&self.handlers.queues).await {
+            pause = pause.min(due.since(clock.now()).max(Duration::from_millis(1)));
+        }
+        tokio::select! {
+            () = clock.sleep(pause) => {}
+            () = self.parts.dispatcher.wait(&self.handlers.queues) => {}
+        }
+    }
+
+    async fn drain(&self, mut running: JoinSet<()>) {
+        let finished = async { while running.join_next().await.is_some() {} };
+        tokio::select! {
+            () = finished => return,
+            () = self.parts.clock.sleep(self.options.grace) => {}
+            () = self.abort.cancelled() => {}
+        }
+        self.abort.cancel();
+        while running.join_next().await.is_some() {}
+    }
+
+    #[tracing::instrument(name = "job", skip_all, fields(job.id = %lease.job.id, job.kind = %lease.job.kind, token = lease.token))]
+    async fn attempt(self: Arc<Self>, lease: Lease) {
+        let fence = lease.fence();
+        crate::failpoints::hit("after-claim");
+        let context = JobContext::new(lease);
+        let beat = self.heart.attend(&context);
+        let started = self.parts.clock.monotonic();
+        let outcome = self.guarded(context.clone()).await;
+        let asked_to_stop = beat.end();
+        let kind = context.lease.job.kind.clone();
+        let elapsed = self.parts.clock.monotonic().saturating_sub(started).as_secs_f64();
+        metrics::histogram!("vid_job_run_seconds", "kind" => kind).record(elapsed);
+        let settled = match outcome {
+            Ok(()) => self.parts.store.complete(fence, Causes::none()).await,
+            Err(JobFailure::Fenced) => Err(JobError::LeaseLost { job: fence.job }),
+            Err(JobFailure::Cancelled) if asked_to_stop => self.parts.store.settle_cancelled(fence).await,
+            Err(JobFailure::Cancelled) if self.abort.is_cancelled() => self.parts.store.release(fence).await,
+            Err(failure) => self.fail(&context.lease, &failure).await,
+        };
+        match settled {
+            Ok(()) => {}
+            Err(JobError::LeaseLost { .. }) => tracing::warn!("fenced: the attempt ended after its lease"),
+            // The lease runs out and the sweep frees the job.
+            Err(error) => tracing::error!(error = %error, "settling the job failed"),
+        }
+    }
+
+    /// Runs the handler; a panic is a failed attempt, and the end of the grace time cancels it.
+    async fn guarded(&self, context: JobContext) -> Result<(), JobFailure> {
+        let Some(handler) = self.handlers.kinds.get(&context.lease.job.kind).cloned() else {
+            return Err(JobFailure::Retry(format!("no handler for {}", context.lease.job.kind).into()));
+        };
+        let cancel = context.cancel.clone();
+        let mut task = tokio::spawn(async move { handler.run(context).await });
+        let joined = tokio::select! {
+            joined = &mut task => joined,
+            () = self.abort.cancelled() => {
+                cancel.cancel();
+                task.await
+            }
+        };
+        joined.unwrap_or_else(|error| {
+            tracing::error!(error = %error, "a job handler panicked");
+            Err(JobFailure::Retry("the handler panicked".into()))
+        })
+    }
+
+    async fn fail(&self, lease: &Lease, failure: &JobFailure) -> Result<(), JobError> {
+        let after = match failure {
+            JobFailure::Permanent(_) => AfterFailure::Dead,
+            _ => {
+                let delay = self.options.retry.delay(lease.job.attempts, self.parts.entropy.unit());
+                AfterFailure::RetryAt(self.parts.clock.now().plus(delay))
+            }
+        };
+        let error = shorten(describe(failure));
+        metrics::counter!("vid_jobs_failed_total", "kind" => lease.job.kind.clone()).increment(1);
+        tracing::warn!(%error, attempt = lease.job.attempts, "a job's attempt failed");
+        let state = self.parts.store.fail(lease.fence(), error, after).await?;
+        if state == crate::jobs::JobState::Dead {
+            // Its follow-up, if it has one, was written with the death; the dispatcher was told by the
+            // commit. Nothing else is to be done here.
+            metrics::counter!("vid_jobs_dead_total", "kind" => lease.job.kind.clone()).increment(1);
+        }
+        Ok(())
+    }
+}
+
+fn describe(failure: &JobFailure) -> String {
+    let mut text = failure.to_string();
+    let mut cause = std::error::Error::source(failure).and_then(std::error::Error::source);
+    while let Some(next) = cause {
+        text = format!("{text}: {next}");
+        cause = next.source();
+    }
+    text
+}
+
+fn shorten(mut text: String) -> String {
+    if text.len() > ERROR_LIMIT {
+        let mut end = ERROR_LIMIT;
+        while !text.is_char_boundary(end) {
+            end -= 1;
+        }
+        text.truncate(end);
+    }
+    text
+}
+
+/// Told by commits: passes the hints of this process on to its dispatcher.
+#[derive(Debug)]
+pub struct AnnounceJobs(pub Arc<dyn Dispatcher>);
+
+impl crate::store::CommitObserver for AnnounceJobs {
+    fn committed(&self, committed: &crate::store::Committed) {
+        let hints: &[JobHint] = &committed.jobs;
+        if !hints.is_empty() {
+            self.0.announce(hints);
+        }
+    }
+}

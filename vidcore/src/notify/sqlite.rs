@@ -1,0 +1,205 @@
+//! News from other processes that share a SQLite file: a look at `PRAGMA data_version` every few
+//! milliseconds, then the tail of `changes`.
+//!
+//! One thread per process with a connection of its own, because `data_version` counts the commits of
+//! other connections only. An idle look costs no read of the file.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use rusqlite::{Connection, named_params};
+use tokio::sync::broadcast;
+
+use crate::clock::Clock;
+use crate::events::{Change, sqlite as events};
+use crate::notify::{LocalNotify, Notice, Notify};
+use crate::store::{Committed, StoreError};
+
+/// How many changes are read at once.
+const TAIL: u16 = 500;
+
+/// What the change check tells.
+pub trait ChangeListener: std::fmt::Debug + Send + Sync + 'static {
+    /// Another process may have committed these changes (or this one has: acting twice is harmless).
+    fn changed(&self, committed: &Committed);
+
+    /// Changes were missed: whatever was derived from the database may be stale.
+    fn missed(&self);
+
+    /// A job is due that somebody may not have been told about.
+    fn jobs_due(&self);
+}
+
+/// [`Notify`] between the processes of one host that share a SQLite file.
+#[derive(Debug)]
+pub struct SqliteNotify {
+    local: LocalNotify,
+    origin: Instant,
+    /// Milliseconds after `origin` at which the last check succeeded.
+    checked_at: Arc<AtomicU64>,
+    stop: Mutex<Option<(Sender<()>, JoinHandle<()>)>>,
+}
+
+impl SqliteNotify {
+    /// A channel within this process until [`watch`](Self::watch) is called.
+    pub fn new() -> Self {
+        Self {
+            local: LocalNotify::new(),
+            origin: Instant::now(),
+            checked_at: Arc::new(AtomicU64::new(0)),
+            stop: Mutex::new(None),
+        }
+    }
+
+    /// Starts the thread that looks for other processes' commits every `interval`.
+    ///
+    /// The interval is real time whatever the platform's clock: commits come from outside.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] if the file cannot be opened or the thread not be started.
+    pub fn watch(
+        self: &Arc<Self>,
+        path: &Path,
+        interval: Duration,
+        clock: Arc<dyn Clock>,
+        listener: Arc<dyn ChangeListener>,
+    ) -> Result<(), StoreError> {
+        let failed =
+            |source: crate::store::BoxError| StoreError::Unavailable { operation: "watch for changes", source };
+        let connection = crate::store::sqlite::connect(path, interval)?;
+        let (stop, stopped) = crossbeam_channel::bounded(0);
+        let mut check = Check {
+            last_id: events::last_id(&connection).map_err(|error| failed(error.into()))?,
+            data_version: None,
+            connection,
+            clock,
+            listener,
+            // Weak: the thread must not keep alive what its own end waits for.
+            notify: Arc::downgrade(self),
+        };
+        let (origin, checked_at) = (self.origin, Arc::clone(&self.checked_at));
+        let thread = std::thread::Builder::new()
+            .name("sqlite-changes".to_owned())
+            .spawn(move || check.run(&stopped, interval, origin, &checked_at))
+            .map_err(|error| failed(error.into()))?;
+        *self.stop.lock().unwrap_or_else(PoisonError::into_inner) = Some((stop, thread));
+        Ok(())
+    }
+
+    /// Ends the thread and waits for it.
+    pub fn stop(&self) {
+        let running = self.stop.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some((stop, thread)) = running {
+            drop(stop);
+            if thread.thread().id() != std::thread::current().id() {
+                let _ = thread.join();
+            }
+        }
+    }
+}
+
+impl Default for SqliteNotify {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Drop for SqliteNotify {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+impl Notify for SqliteNotify {
+    fn publish(&self, notice: Notice) {
+        self.local.publish(notice);
+    }
+
+    fn subscribe(&self) -> broadcast::Receiver<Notice> {
+        self.local.subscribe()
+    }
+
+    fn silence(&self) -> Duration {
+        let checked_at = Duration::from_millis(self.checked_at.load(Ordering::Relaxed));
+        self.origin.elapsed().saturating_sub(checked_at)
+    }
+}
+
+struct Check {
+    connection: Connection,
+    clock: Arc<dyn Clock>,
+    listener: Arc<dyn ChangeListener>,
+    notify: std::sync::Weak<SqliteNotify>,
+    last_id: i64,
+    /// `None` until the first look, and after one that failed half way.
+    data_version: Option<i64>,
+}
+
+impl Check {
+    fn run(&mut self, stopped: &Receiver<()>, interval: Duration, origin: Instant, checked_at: &AtomicU64) {
+        loop {
+            match self.look() {
+                Ok(()) => {
+                    let elapsed = u64::try_from(origin.elapsed().as_millis()).unwrap_or(u64::MAX);
+                    checked_at.store(elapsed, Ordering::Relaxed);
+                }
+                Err(error) => tracing::warn!(%error, "the change check failed and will be repeated"),
+            }
+            if stopped.recv_timeout(interval) != Err(RecvTimeoutError::Timeout) {
+                return;
+            }
+        }
+    }
+
+    fn look(&mut self) -> rusqlite::Result<()> {
+        let version = self.connection.prepare_cached("PRAGMA data_version")?.query_row([], |row| row.get(0))?;
+        if self.data_version == Some(version) {
+            return Ok(());
+        }
+        // Forgotten until everything below worked, so that a failed look is repeated.
+        self.data_version = None;
+        self.read_tail()?;
+        if self.job_is_due()? {
+            self.listener.jobs_due();
+        }
+        self.data_version = Some(version);
+        Ok(())
+    }
+
+    fn read_tail(&mut self) -> rusqlite::Result<()> {
+        // Rows pruned before they were read: what they named is unknown.
+        if let Some(first) = events::first_id(&self.connection)?
+            && first > self.last_id + 1
+        {
+            self.listener.missed();
+            self.last_id = first - 1;
+        }
+        loop {
+            let changes = events::tail(&self.connection, self.last_id, TAIL)?;
+            let Some(last) = changes.last() else { return Ok(()) };
+            self.last_id = last.id;
+            self.pass_on(changes);
+        }
+    }
+
+    fn pass_on(&self, changes: Vec<Change>) {
+        let committed = Committed { changes, jobs: Vec::new() };
+        self.listener.changed(&committed);
+        if let Some(notify) = self.notify.upgrade() {
+            for change in committed.changes {
+                notify.publish(Notice { topic: change.topic, key: change.key });
+            }
+        }
+    }
+
+    fn job_is_due(&self) -> rusqlite::Result<bool> {
+        // Index jobs_any_due.
+        self.connection
+            .prepare_cached("SELECT EXISTS (SELECT 1 FROM jobs WHERE state = 'queued' AND run_at_ms <= :now)")?
+            .query_row(named_params! {":now": self.clock.now()}, |row| row.get(0))
+    }
+}
