@@ -334,7 +334,7 @@ fn assemble(parts: Arc<Parts>, limiter: Limiter, running: Running) -> Platform {
     parts.invalidator.register(POPULAR, Arc::new(popular.clone()));
     Platform {
         inner: Arc::new(Inner {
-            auth: Auth::new(Arc::clone(&parts)),
+            auth: Auth::new(&parts),
             catalog: Catalog::new(Arc::clone(&parts), pages, popular),
             uploads: Uploads::new(Arc::clone(&parts)),
             playback: Playback::new(Arc::clone(&parts)),
