@@ -134,7 +134,8 @@ impl Catalog {
         expected: Option<i64>,
         key: Option<IdempotencyKey>,
     ) -> Result<Outcome<VideoView>, CatalogError> {
-        let outcome = self.parts.store.trash_video(self.trash_command(actor, id, expected), self.causes(id, key)).await?;
+        let outcome =
+            self.parts.store.trash_video(self.trash_command(actor, id, expected), self.causes(id, key)).await?;
         Ok(outcome.map(|video| self.view(video)))
     }
 

@@ -316,12 +316,6 @@ impl PlatformBuilder {
     }
 }
 
-fn auth(parts: &Parts) -> Auth {
-    let keep_keys = Duration::from_secs(parts.settings.catalog.idempotency_keep_s);
-    let (clock, entropy) = (Arc::clone(&parts.clock), Arc::clone(&parts.entropy));
-    Auth::new(Arc::clone(&parts.store) as _, parts.keys.clone(), clock, entropy, &parts.settings.auth, keep_keys)
-}
-
 fn assemble(parts: Arc<Parts>, limiter: Limiter, running: Running) -> Platform {
     let cache = |name, ttl_ms| {
         let options = CacheOptions {
@@ -340,7 +334,7 @@ fn assemble(parts: Arc<Parts>, limiter: Limiter, running: Running) -> Platform {
     parts.invalidator.register(POPULAR, Arc::new(popular.clone()));
     Platform {
         inner: Arc::new(Inner {
-            auth: auth(&parts),
+            auth: Auth::new(&parts),
             catalog: Catalog::new(Arc::clone(&parts), pages, popular),
             uploads: Uploads::new(Arc::clone(&parts)),
             playback: Playback::new(Arc::clone(&parts)),
