@@ -1,3 +1,4 @@
 //! What back ends promise, as reusable test suites.
 
+pub mod cache;
 pub mod rate_limit;
