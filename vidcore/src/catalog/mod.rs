@@ -4,15 +4,20 @@ use async_trait::async_trait;
 
 use crate::clock::Timestamp;
 use crate::id::{UserId, VideoId};
+use crate::invalid::FieldProblem;
 use crate::page::Position;
 use crate::store::{Causes, Outcome, StoreError};
 
+mod input;
 pub mod search;
+pub mod service;
 #[cfg(feature = "sqlite")]
 pub(crate) mod sqlite;
 pub mod video;
+pub mod view;
 
 pub use search::SearchTerms;
+pub use service::{Catalog, CreateVideo};
 pub use video::{NewVideo, Video, VideoPatch, VideoStatus, Visibility};
 
 /// The cache topic of public video pages; keys are video ids.
@@ -25,6 +30,9 @@ pub const POPULAR: &str = "popular";
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CatalogError {
+    /// The input breaks rules: every one of them.
+    #[error("input is not valid")]
+    Invalid(Vec<FieldProblem>),
     /// No such video, or none the caller may know of.
     #[error("video not found")]
     NotFound,
@@ -164,4 +172,10 @@ pub trait CatalogStore: Send + Sync {
 
     /// Adds one view; `false` if there is no such public or unlisted playable video.
     async fn count_view(&self, id: VideoId) -> Result<bool, CatalogError>;
+}
+
+impl From<crate::page::BadCursor> for CatalogError {
+    fn from(_: crate::page::BadCursor) -> Self {
+        Self::BadCursor
+    }
 }

@@ -16,10 +16,12 @@ pub mod dispatcher;
 mod heart;
 pub mod job;
 pub mod retry;
+pub mod service;
 #[cfg(feature = "sqlite")]
 pub(crate) mod sqlite;
 pub mod worker;
 
+pub use service::{JobQuery, JobView, Jobs};
 pub use job::{Death, FollowUp, Job, JobHint, JobState, Lease, NewJob, QueueName};
 
 /// Why a job command was refused.

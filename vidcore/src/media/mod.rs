@@ -8,11 +8,18 @@ use crate::clock::Timestamp;
 use crate::id::{RenditionId, SourceId, VideoId};
 use crate::store::{Causes, Fence, StoreError};
 
+mod choose;
+pub mod jobs;
+mod master_playlist;
+pub mod playback;
+pub(crate) mod process;
 pub mod rendition;
 #[cfg(feature = "sqlite")]
 pub(crate) mod sqlite;
 pub mod transcoder;
 
+pub(crate) use choose::choose;
+pub use playback::Playback;
 pub use rendition::{NewObject, PlannedRendition, Rendition, RenditionKind, RenditionStatus, Source};
 pub use transcoder::{EncodeRequest, Encoded, MediaError, MediaInfo, OutputFile, Progress, RenditionPlan, Transcoder};
 

@@ -1,0 +1,13 @@
+//! What routes take from a request. Only these extractors appear in routes, so that every refusal
+//! is a [`Problem`](crate::problem::Problem) and nothing is read without a bound.
+
+pub mod body;
+pub mod conditional;
+pub mod idempotency;
+mod json;
+pub mod params;
+
+pub use body::{Empty, FromBody, Json, MaxBody, MergePatch, present};
+pub use conditional::{EntityTag, IfMatch, IfNoneMatch};
+pub use idempotency::{HmacFingerprint, Keyed, PresentedKey, RequestFingerprint};
+pub use params::{Path, Query};
