@@ -9,7 +9,8 @@ use vidcore::clock::ManualClock;
 use vidcore::id::UserId;
 use vidcore::platform::settings::{LimitSettings, RateLimitSettings};
 use vidcore::rate_limit::{
-    IpSubject, LimitError, Limiter, MemoryRateLimit, RateLimit, RouteClass, Subject, SubjectKind, TrustedProxies,
+    IpSubject, LimitConfigError, LimitError, Limiter, MemoryRateLimit, RateLimit, RouteClass, Subject, SubjectKind,
+    TrustedProxies,
 };
 use vidcore::testkit::rate_limit::{RateLimitHarness, policy, replay, user};
 
@@ -140,7 +141,7 @@ fn every_problem_of_the_settings_is_named_at_once() {
         settings(&[("write.user", 5, 60, 9), ("wrote.user", 5, 60, 1), ("read.robot", 5, 60, 1), ("read", 5, 60, 1)]);
     settings.trusted_proxies = vec!["10.0.0.0/33".to_owned(), "10.0.0.0/8".to_owned()];
     let error = Limiter::new(Arc::new(MemoryRateLimit::new(Arc::new(ManualClock::default()))), &settings);
-    let Err(LimitError::InvalidSettings { problems }) = error else { panic!("the settings are refused") };
+    let Err(LimitConfigError { problems }) = error else { panic!("the settings are refused") };
     assert_eq!(5, problems.len(), "{problems:?}");
     for name in ["write.user", "wrote.user", "read.robot", "read", "10.0.0.0/33"] {
         assert!(problems.iter().any(|problem| problem.contains(name)), "{name}: {problems:?}");

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use crate::id::UserId;
 use crate::platform::settings::RateLimitSettings;
 use crate::rate_limit::{
-    Decision, IpSubject, LimitError, Policy, RateLimit, RouteClass, Subject, SubjectKind, TrustedProxies,
+    Decision, IpSubject, LimitConfigError, LimitError, Policy, RateLimit, RouteClass, Subject, SubjectKind,
+    TrustedProxies,
 };
 
 /// Checks calls against the policies of their class.
@@ -30,9 +31,9 @@ impl Limiter {
     /// A limiter with the policies and trusted proxies of `settings`.
     ///
     /// # Errors
-    /// [`LimitError::InvalidSettings`] with every problem: a name that is not `class.subject`, numbers
+    /// [`LimitConfigError`] with every problem: a name that is not `class.subject`, numbers
     /// that do not fit (see [`Policy::new`]), a proxy that is not an address or CIDR.
-    pub fn new(back_end: Arc<dyn RateLimit>, settings: &RateLimitSettings) -> Result<Self, LimitError> {
+    pub fn new(back_end: Arc<dyn RateLimit>, settings: &RateLimitSettings) -> Result<Self, LimitConfigError> {
         let mut problems = Vec::new();
         let mut policies = BTreeMap::new();
         for (name, limit) in &settings.policies {
@@ -44,7 +45,7 @@ impl Limiter {
         let (proxies, bad_proxies) = TrustedProxies::parse_all(&settings.trusted_proxies);
         problems.extend(bad_proxies);
         if !problems.is_empty() {
-            return Err(LimitError::InvalidSettings { problems });
+            return Err(LimitConfigError { problems });
         }
         Ok(Self { inner: Arc::new(Inner { back_end, policies, proxies }) })
     }

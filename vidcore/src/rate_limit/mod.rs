@@ -23,16 +23,18 @@ pub use limiter::Limiter;
 pub use memory::MemoryRateLimit;
 pub use quota::{Policy, RouteClass, SubjectKind};
 
-/// Why a limit could not be set up or asked.
+/// Settings that name policies or proxies that cannot be: every problem found.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("invalid rate limits: {}", problems.join("; "))]
+pub struct LimitConfigError {
+    /// One sentence each, naming the policy or address.
+    pub problems: Vec<String>,
+}
+
+/// Why a limit could not be asked.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LimitError {
-    /// The settings name a policy or proxy that cannot be; every problem found is listed.
-    #[error("invalid rate limits: {}", problems.join("; "))]
-    InvalidSettings {
-        /// One sentence each, naming the policy or address.
-        problems: Vec<String>,
-    },
     /// More was asked at once than the policy ever admits: a defect of the caller, not a refusal.
     #[error("cost {cost} is above the burst of {burst} of {policy}")]
     CostAboveBurst {

@@ -4,4 +4,5 @@
 //! that makes a test of every claim.
 
 pub mod accounts;
+pub mod cache;
 pub mod rate_limit;
