@@ -156,7 +156,7 @@ impl<T> Outcome<T> {
 pub struct Committed {
     /// Invalidations, in commit order.
     pub changes: Vec<Change>,
-    /// Jobs that became claimable.
+    /// Jobs that were queued, whether due now or later: who waits has to look when the next one is due.
     pub jobs: Vec<JobHint>,
 }
 
