@@ -16,14 +16,14 @@ use crate::jobs::worker::{AnnounceJobs, Handlers, JobHandler, Worker, WorkerOpti
 use crate::jobs::{MEDIA_QUEUE, UPLOADS_QUEUE};
 use crate::keys::{KeyError, KeyRing};
 use crate::media::jobs::{FAIL_VIDEO, FailVideo, PROCESS_VIDEO};
-use crate::media::process::ProcessVideo;
+use crate::media::process_video::ProcessVideo;
 use crate::media::{MediaError, Playback, Transcoder};
 use crate::notify::{LocalNotify, Notify};
 use crate::page::CursorCodec;
 use crate::platform::parts::Parts;
 use crate::platform::settings::WorkerSettings;
 use crate::platform::{Inner, Links, Platform, Running, Settings};
-use crate::rate_limit::{LimitError, Limiter, MemoryRateLimit, RateLimit};
+use crate::rate_limit::{LimitConfigError, Limiter, MemoryRateLimit, RateLimit};
 use crate::storage::objects::ObjectError;
 use crate::storage::verify::{GIVE_UP_UPLOAD, GiveUpUpload, VERIFY_UPLOAD, VerifyUpload};
 use crate::storage::{Objects, Uploads};
@@ -61,7 +61,7 @@ pub enum OpenError {
     Media(#[from] MediaError),
     /// A rate limit is not valid.
     #[error(transparent)]
-    Limits(#[from] LimitError),
+    Limits(#[from] LimitConfigError),
     /// A background thread cannot be started.
     #[error("background thread cannot be started")]
     Thread(#[source] std::io::Error),

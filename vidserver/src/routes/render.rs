@@ -111,7 +111,8 @@ fn send<T>(status: StatusCode, cached: &Cached<T>, tag: EntityTag, audience: Aud
 
 /// The same path and query with another cursor.
 fn next_link(uri: &Uri, cursor: &str) -> String {
-    let kept = uri.query().unwrap_or_default().split('&').filter(|pair| !pair.is_empty() && !pair.starts_with("cursor="));
+    let kept =
+        uri.query().unwrap_or_default().split('&').filter(|pair| !pair.is_empty() && !pair.starts_with("cursor="));
     let query: Vec<String> = kept.map(str::to_owned).chain([format!("cursor={cursor}")]).collect();
     format!("<{}?{}>; rel=\"next\"", uri.path(), query.join("&"))
 }

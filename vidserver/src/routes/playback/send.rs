@@ -3,11 +3,11 @@
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use http::header::{
-    ACCEPT_RANGES, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_NONE_MATCH,
-    IF_RANGE, RANGE,
+    ACCEPT_RANGES, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG,
+    IF_NONE_MATCH, IF_RANGE, RANGE,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
-use vidcore::media::playback::{Playback, PlayableObject};
+use vidcore::media::playback::{PlayableObject, Playback};
 use vidcore::storage::objects::sha256;
 
 use crate::problem::{Problem, code};
@@ -93,9 +93,11 @@ fn asked(request: &HeaderMap, tag: &str, size: u64) -> Asked {
 
 /// Whether `If-None-Match` names the tag (weak comparison, RFC 9110 §13.1.2).
 fn holds(request: &HeaderMap, tag: &str) -> bool {
-    request.get_all(IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok()).any(|value| {
-        value.split(',').map(str::trim).any(|held| held == "*" || held.trim_start_matches("W/") == tag)
-    })
+    request
+        .get_all(IF_NONE_MATCH)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .any(|value| value.split(',').map(str::trim).any(|held| held == "*" || held.trim_start_matches("W/") == tag))
 }
 
 fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {

@@ -19,8 +19,7 @@ pub(crate) fn api_router() -> OpenApiRouter<ApiState> {
         .routes(routes!(open::open))
         .routes(routes!(abort::abort))
         .routes(routes!(complete::complete));
-    limited(writes, RouteClass::Write)
-        .merge(limited(OpenApiRouter::new().routes(routes!(get::get)), RouteClass::Read))
+    limited(writes, RouteClass::Write).merge(limited(OpenApiRouter::new().routes(routes!(get::get)), RouteClass::Read))
 }
 
 /// The byte routes of this folder under `/api/v1`.
