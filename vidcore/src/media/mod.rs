@@ -8,7 +8,16 @@ use crate::clock::Timestamp;
 use crate::id::{RenditionId, SourceId, VideoId};
 use crate::store::{Causes, Fence, StoreError};
 
+mod complaint;
+pub mod ffmpeg;
+pub mod hls;
+pub mod ladder;
+pub mod probe;
+mod process;
 pub mod rendition;
+pub mod sandbox;
+pub mod simulated;
+pub mod sniff;
 #[cfg(feature = "sqlite")]
 pub(crate) mod sqlite;
 pub mod transcoder;

@@ -68,7 +68,8 @@ impl SqliteNotify {
         clock: Arc<dyn Clock>,
         listener: Arc<dyn ChangeListener>,
     ) -> Result<(), StoreError> {
-        let failed = |source: crate::store::BoxError| StoreError::Unavailable { operation: "watch for changes", source };
+        let failed =
+            |source: crate::store::BoxError| StoreError::Unavailable { operation: "watch for changes", source };
         let connection = crate::store::sqlite::connect(path, interval)?;
         let (stop, stopped) = crossbeam_channel::bounded(0);
         let mut check = Check {
