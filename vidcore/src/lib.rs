@@ -19,6 +19,7 @@ pub mod doctor;
 pub mod events;
 pub mod failpoints;
 pub mod idempotency;
+pub mod invalid;
 pub mod jobs;
 pub mod keys;
 pub mod media;
@@ -30,3 +31,5 @@ pub mod storage;
 pub mod store;
 #[cfg(any(test, feature = "testkit"))]
 pub mod testkit;
+
+pub use platform::Platform;

@@ -2,17 +2,23 @@
 
 use async_trait::async_trait;
 
+use crate::cache::LoadError;
 use crate::clock::Timestamp;
 use crate::id::{UserId, VideoId};
+use crate::invalid::FieldProblem;
 use crate::page::Position;
 use crate::store::{Causes, Outcome, StoreError};
 
+mod input;
 pub mod search;
+pub mod service;
 #[cfg(feature = "sqlite")]
 pub(crate) mod sqlite;
 pub mod video;
+pub mod view;
 
 pub use search::SearchTerms;
+pub use service::{Catalog, CreateVideo};
 pub use video::{NewVideo, Video, VideoPatch, VideoStatus, Visibility};
 
 /// The cache topic of public video pages; keys are video ids.
@@ -25,6 +31,9 @@ pub const POPULAR: &str = "popular";
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CatalogError {
+    /// The input breaks rules: every one of them.
+    #[error("input is not valid")]
+    Invalid(Vec<FieldProblem>),
     /// No such video, or none the caller may know of.
     #[error("video not found")]
     NotFound,
@@ -164,4 +173,26 @@ pub trait CatalogStore: Send + Sync {
 
     /// Adds one view; `false` if there is no such public or unlisted playable video.
     async fn count_view(&self, id: VideoId) -> Result<bool, CatalogError>;
+}
+
+impl From<crate::page::BadCursor> for CatalogError {
+    fn from(_: crate::page::BadCursor) -> Self {
+        Self::BadCursor
+    }
+}
+
+impl From<LoadError<Self>> for CatalogError {
+    /// A load's error is shared by all who waited; each gets its own.
+    fn from(error: LoadError<Self>) -> Self {
+        match error {
+            LoadError::Failed(error) => match &*error {
+                Self::Store(error) => Self::Store(error.again()),
+                _ => Self::NotFound,
+            },
+            LoadError::CutOff => {
+                let source = "the load was cut off".into();
+                Self::Store(StoreError::Unavailable { operation: "load a cached value", source })
+            }
+        }
+    }
 }

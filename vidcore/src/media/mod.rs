@@ -8,12 +8,17 @@ use crate::clock::Timestamp;
 use crate::id::{RenditionId, SourceId, VideoId};
 use crate::store::{Causes, Fence, StoreError};
 
+mod choose;
 mod complaint;
 pub mod ffmpeg;
 pub mod hls;
+pub mod jobs;
 pub mod ladder;
+mod master_playlist;
+pub mod playback;
 pub mod probe;
 mod process;
+pub(crate) mod process_video;
 pub mod rendition;
 pub mod sandbox;
 pub mod simulated;
@@ -22,6 +27,8 @@ pub mod sniff;
 pub(crate) mod sqlite;
 pub mod transcoder;
 
+pub(crate) use choose::choose;
+pub use playback::Playback;
 pub use rendition::{NewObject, PlannedRendition, Rendition, RenditionKind, RenditionStatus, Source};
 pub use transcoder::{EncodeRequest, Encoded, MediaError, MediaInfo, OutputFile, Progress, RenditionPlan, Transcoder};
 

@@ -1,5 +1,204 @@
 //! The platform: settings, the choice of back ends, and the services built over them.
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let folder = tempfile::tempdir()?;
+//! let platform = vidcore::Platform::embedded(folder.path()).await?;
+//! assert!(platform.catalog().public(None, Default::default()).await?.items.is_empty());
+//! platform.shutdown().await;
+//! # Ok(()) }
+//! ```
 
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::auth::Auth;
+use crate::catalog::Catalog;
+use crate::clock::{Clock, Timestamp};
+use crate::jobs::Jobs;
+use crate::jobs::worker::Worker;
+use crate::keys::KeyRing;
+use crate::media::Playback;
+use crate::rate_limit::Limiter;
+use crate::storage::{Objects, Uploads};
+use crate::store::Store;
+
+mod builder;
+mod housekeeping;
+pub mod links;
+mod listener;
+pub(crate) mod parts;
 pub mod settings;
 
+pub use builder::{OpenError, PlatformBuilder};
+pub use links::Links;
 pub use settings::Settings;
+
+use parts::Parts;
+
+/// Everything, opened: the services and, if enabled, a worker. Clones are cheap and share it.
+#[derive(Debug, Clone)]
+pub struct Platform {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    parts: Arc<Parts>,
+    auth: Auth,
+    catalog: Catalog,
+    uploads: Uploads,
+    playback: Playback,
+    jobs: Jobs,
+    limiter: Limiter,
+    /// Taken by the first shutdown.
+    running: Mutex<Option<Running>>,
+}
+
+/// What runs beside the callers.
+#[derive(Debug)]
+struct Running {
+    worker: Option<Worker>,
+    housekeeping: tokio::task::JoinHandle<()>,
+    #[cfg(feature = "sqlite")]
+    changes: Option<Arc<crate::notify::SqliteNotify>>,
+}
+
+impl Platform {
+    /// Opens a platform whose database, keys and objects live in the folder `data_dir`, with the
+    /// default settings, a worker in this process and no service needed.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    #[cfg(feature = "sqlite")]
+    pub async fn embedded(data_dir: impl AsRef<Path>) -> Result<Self, OpenError> {
+        let settings = Settings { data_dir: data_dir.as_ref().to_owned(), ..Settings::default() };
+        Self::open(settings).await
+    }
+
+    /// Opens a platform as the settings say.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    #[cfg(feature = "sqlite")]
+    pub async fn open(settings: Settings) -> Result<Self, OpenError> {
+        Self::builder(settings).open().await
+    }
+
+    /// Opens a platform with back ends of your own choice.
+    pub fn builder(settings: Settings) -> PlatformBuilder {
+        PlatformBuilder::new(settings)
+    }
+
+    /// Accounts, sign-in and tokens.
+    pub fn auth(&self) -> &Auth {
+        &self.inner.auth
+    }
+
+    /// Videos.
+    pub fn catalog(&self) -> &Catalog {
+        &self.inner.catalog
+    }
+
+    /// Uploads.
+    pub fn uploads(&self) -> &Uploads {
+        &self.inner.uploads
+    }
+
+    /// Playing videos.
+    pub fn playback(&self) -> &Playback {
+        &self.inner.playback
+    }
+
+    /// Background jobs.
+    pub fn jobs(&self) -> &Jobs {
+        &self.inner.jobs
+    }
+
+    /// Rate limits.
+    pub fn limiter(&self) -> &Limiter {
+        &self.inner.limiter
+    }
+
+    /// The settings it was opened with.
+    pub fn settings(&self) -> &Settings {
+        &self.inner.parts.settings
+    }
+
+    /// The paths of its resources.
+    pub fn links(&self) -> &Links {
+        &self.inner.parts.links
+    }
+
+    /// The key ring, for layers that sign or fingerprint on the platform's behalf.
+    pub fn keys(&self) -> &KeyRing {
+        &self.inner.parts.keys
+    }
+
+    /// The clock everything goes by.
+    pub fn clock(&self) -> &Arc<dyn Clock> {
+        &self.inner.parts.clock
+    }
+
+    /// Now, by that clock.
+    pub fn now(&self) -> Timestamp {
+        self.inner.parts.now()
+    }
+
+    /// The store, for programs that need more than the services offer.
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.inner.parts.store
+    }
+
+    /// The objects.
+    pub fn objects(&self) -> &Objects {
+        &self.inner.parts.objects
+    }
+
+    /// Which transcoder processes videos: `ffmpeg` or `simulated`.
+    pub fn transcoder(&self) -> &'static str {
+        self.inner.parts.transcoder.name()
+    }
+
+    /// Whether the database answers and this process hears of changes.
+    ///
+    /// # Errors
+    /// The names of the parts that do not work, with the reason for the log.
+    pub async fn check_ready(&self) -> Result<(), Vec<(&'static str, String)>> {
+        let mut troubles = Vec::new();
+        if let Err(error) = self.inner.parts.store.changes_after(i64::MAX, 1).await {
+            troubles.push(("database", error.to_string()));
+        }
+        let silence = self.inner.parts.notify.silence();
+        if silence > crate::cache::MAX_SILENCE {
+            troubles.push(("notify", format!("no change check for {} ms", silence.as_millis())));
+        }
+        if troubles.is_empty() { Ok(()) } else { Err(troubles) }
+    }
+
+    /// Claims no more jobs, lets running ones finish for the grace time, gives the rest back, and
+    /// ends the background tasks. Services of other clones still answer afterwards.
+    pub async fn shutdown(&self) {
+        let running = self.inner.running.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(running) = running else { return };
+        if let Some(worker) = running.worker {
+            worker.stop().await;
+        }
+        running.housekeeping.abort();
+        #[cfg(feature = "sqlite")]
+        if let Some(changes) = running.changes {
+            // Joins a thread that looks up every few milliseconds.
+            let _ = tokio::task::spawn_blocking(move || changes.stop()).await;
+        }
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        let running = self.running.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(running) = running {
+            running.housekeeping.abort();
+        }
+    }
+}

@@ -4,17 +4,22 @@ use async_trait::async_trait;
 
 use crate::clock::Timestamp;
 use crate::id::{UploadId, UserId};
+use crate::invalid::FieldProblem;
 use crate::media::{NewObject, Source};
 use crate::store::{Causes, Fence, Outcome, StoreError};
 
 pub mod objects;
 pub mod playback_token;
+pub mod service;
 pub mod signed_url;
 #[cfg(feature = "sqlite")]
 pub(crate) mod sqlite;
 pub mod upload;
+pub(crate) mod verify;
 
+pub use objects::Objects;
 pub use playback_token::{PlaybackGrant, PlaybackTokens};
+pub use service::{OpenUpload, UploadSignature, UploadView, Uploads, UsageView};
 pub use signed_url::{SignatureError, UploadUrlSigner};
 pub use upload::{NewUpload, Upload, UploadStatus};
 
@@ -22,6 +27,12 @@ pub use upload::{NewUpload, Upload, UploadStatus};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum UploadError {
+    /// The input breaks rules: every one of them.
+    #[error("input is not valid")]
+    Invalid(Vec<FieldProblem>),
+    /// The signed URL is not one of this platform's, or was changed.
+    #[error("upload URL is not valid")]
+    BadSignature,
     /// No such upload or video, or none the caller may know of.
     #[error("upload not found")]
     NotFound,
@@ -183,4 +194,13 @@ pub trait UploadStore: Send + Sync {
 
     /// The row of an object that is visible.
     async fn object(&self, key: &str) -> Result<Option<NewObject>, StoreError>;
+}
+
+impl From<signed_url::SignatureError> for UploadError {
+    fn from(error: signed_url::SignatureError) -> Self {
+        match error {
+            signed_url::SignatureError::Expired => Self::Expired,
+            signed_url::SignatureError::Invalid => Self::BadSignature,
+        }
+    }
 }

@@ -1,0 +1,109 @@
+//! What a title, a description, tags and a search text may be.
+
+use crate::catalog::service::CreateVideo;
+use crate::catalog::{CatalogError, SearchTerms, VideoPatch};
+use crate::invalid::FieldProblem;
+
+const MAX_TITLE: usize = 120;
+const MAX_DESCRIPTION: usize = 5000;
+const MAX_TAGS: usize = 20;
+const MAX_TAG: usize = 40;
+const MAX_SEARCH: usize = 200;
+
+/// The input with its text trimmed, or every problem of it.
+pub(super) fn check_new(input: CreateVideo) -> Result<CreateVideo, CatalogError> {
+    let patch = VideoPatch {
+        title: Some(input.title),
+        description: Some(input.description),
+        tags: Some(input.tags),
+        visibility: Some(input.visibility),
+    };
+    let patch = check_patch(patch)?;
+    Ok(CreateVideo {
+        title: patch.title.unwrap_or_default(),
+        description: patch.description.unwrap_or_default(),
+        tags: patch.tags.unwrap_or_default(),
+        visibility: input.visibility,
+    })
+}
+
+/// The patch with its text trimmed, or every problem of it.
+pub(super) fn check_patch(mut patch: VideoPatch) -> Result<VideoPatch, CatalogError> {
+    let mut problems = Vec::new();
+    if let Some(title) = &mut patch.title {
+        *title = title.trim().to_owned();
+        check_line("/title", title, MAX_TITLE, &mut problems);
+    }
+    if let Some(description) = &mut patch.description {
+        *description = description.trim().to_owned();
+        if description.chars().count() > MAX_DESCRIPTION {
+            problems.push(FieldProblem::new("/description", format!("at most {MAX_DESCRIPTION} characters")));
+        }
+        if description.chars().any(|c| c.is_control() && !matches!(c, '\n' | '\r' | '\t')) {
+            problems.push(FieldProblem::new("/description", "no control characters but line breaks and tabs"));
+        }
+    }
+    if let Some(tags) = &mut patch.tags {
+        check_tags(tags, &mut problems);
+    }
+    if problems.is_empty() { Ok(patch) } else { Err(CatalogError::Invalid(problems)) }
+}
+
+/// The words of a search text.
+pub(super) fn check_search(text: &str) -> Result<SearchTerms, CatalogError> {
+    let problem = |message: String| CatalogError::Invalid(vec![FieldProblem::new("/q", message)]);
+    if text.chars().count() > MAX_SEARCH {
+        return Err(problem(format!("at most {MAX_SEARCH} characters")));
+    }
+    SearchTerms::parse(text).ok_or_else(|| problem("at least one letter or digit".to_owned()))
+}
+
+fn check_tags(tags: &mut [String], problems: &mut Vec<FieldProblem>) {
+    if tags.len() > MAX_TAGS {
+        problems.push(FieldProblem::new("/tags", format!("at most {MAX_TAGS} tags")));
+    }
+    for (index, tag) in tags.iter_mut().enumerate().take(MAX_TAGS) {
+        *tag = tag.trim().to_owned();
+        check_line(&format!("/tags/{index}"), tag, MAX_TAG, problems);
+    }
+}
+
+/// One line of 1 to `most` characters.
+fn check_line(field: &str, text: &str, most: usize, problems: &mut Vec<FieldProblem>) {
+    let length = text.chars().count();
+    if length == 0 || length > most {
+        problems.push(FieldProblem::new(field, format!("between 1 and {most} characters")));
+    }
+    if text.chars().any(char::is_control) {
+        problems.push(FieldProblem::new(field, "no control characters"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog::Visibility;
+
+    fn video(title: String, tags: Vec<String>) -> CreateVideo {
+        CreateVideo { title, description: String::new(), tags, visibility: Visibility::Public }
+    }
+
+    fn fields(result: Result<CreateVideo, CatalogError>) -> Vec<String> {
+        match result {
+            Err(CatalogError::Invalid(problems)) => problems.into_iter().map(|problem| problem.field).collect(),
+            other => panic!("expected problems, got {other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_longest_allowed_title_passes_and_one_more_is_refused() {
+        assert!(check_new(video("ü".repeat(MAX_TITLE), Vec::new())).is_ok());
+        assert_eq!(["/title"], *fields(check_new(video("ü".repeat(MAX_TITLE + 1), Vec::new()))));
+    }
+
+    #[test]
+    fn every_problem_is_told_at_once() {
+        let tags = vec!["ok".to_owned(), "  ".to_owned(), "a\u{0}b".to_owned()];
+        assert_eq!(["/title", "/tags/1", "/tags/2"], *fields(check_new(video(" ".to_owned(), tags))));
+    }
+}

@@ -1,0 +1,377 @@
+//! The catalog's decisions: who may do what, what is valid, what becomes stale.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::auth::Actor;
+use crate::cache::{Cached, ReadThrough};
+use crate::catalog::view::{RenditionView, StatusView, VideoView};
+use crate::catalog::{
+    CatalogError, NewVideo, OwnerScope, POPULAR, PatchVideo, TrashVideo, VIDEO_PAGES, Video, VideoPatch, VideoStatus,
+    Visibility, input,
+};
+use crate::events::NewChange;
+use crate::id::{UserId, VideoId};
+use crate::idempotency::IdempotencyKey;
+use crate::jobs::{JobFilter, JobState};
+use crate::media::jobs::process_job;
+use crate::page::{Page, PageLimit, Position};
+use crate::platform::parts::Parts;
+use crate::store::{Causes, Outcome};
+
+/// How far relevance search may be paged: it is sorted by a score, so its pages are offsets.
+pub const SEARCH_DEPTH: u32 = 1000;
+
+/// What a video is created from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CreateVideo {
+    /// 1 to 120 characters, no control characters.
+    pub title: String,
+    /// At most 5,000 characters.
+    pub description: String,
+    /// At most 20, each 1 to 40 characters.
+    pub tags: Vec<String>,
+    /// Who may see it once it is playable.
+    pub visibility: Visibility,
+}
+
+/// The most viewed public videos.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct PopularView {
+    /// Most views first, at most 100.
+    pub items: Vec<VideoView>,
+}
+
+/// Videos: create, read, change, list and find them. Reached through `Platform::catalog`.
+#[derive(Debug, Clone)]
+pub struct Catalog {
+    parts: Arc<Parts>,
+    pages: ReadThrough<VideoView, CatalogError>,
+    popular: ReadThrough<PopularView, CatalogError>,
+}
+
+/// The changes that a visible difference of a video makes.
+pub(crate) fn stale(id: VideoId) -> [NewChange; 2] {
+    [NewChange::new(VIDEO_PAGES, id.to_string()), NewChange::new(POPULAR, "*")]
+}
+
+impl Catalog {
+    pub(crate) fn new(
+        parts: Arc<Parts>,
+        pages: ReadThrough<VideoView, CatalogError>,
+        popular: ReadThrough<PopularView, CatalogError>,
+    ) -> Self {
+        Self { parts, pages, popular }
+    }
+
+    /// Creates a draft of the actor's.
+    ///
+    /// # Errors
+    /// [`CatalogError::Invalid`] with every problem of the input.
+    pub async fn create(
+        &self,
+        actor: &Actor,
+        input: CreateVideo,
+        key: Option<IdempotencyKey>,
+    ) -> Result<Outcome<VideoView>, CatalogError> {
+        let input = input::check_new(input)?;
+        let now = self.parts.now();
+        let new = NewVideo {
+            id: VideoId::new(now, &*self.parts.entropy),
+            owner: actor.user,
+            title: input.title,
+            description: input.description,
+            tags: input.tags,
+            visibility: input.visibility,
+            now,
+        };
+        let causes = Causes::none().idempotent(self.parts.remember(key));
+        Ok(self.parts.store.create_video(new, causes).await?.map(|video| self.view(video)))
+    }
+
+    /// One video. Its owner and moderators see it always and uncached; everybody else sees an open
+    /// video through the cache.
+    ///
+    /// # Errors
+    /// [`CatalogError::NotFound`], also for a video the caller may not know of.
+    pub async fn read(&self, actor: Option<&Actor>, id: VideoId) -> Result<Arc<Cached<VideoView>>, CatalogError> {
+        if let Some(actor) = actor {
+            let video = self.visible(Some(actor), id).await?;
+            return Ok(Arc::new(Cached::new(self.view(video))));
+        }
+        let (store, links) = (Arc::clone(&self.parts.store), self.parts.links.clone());
+        let load = async move {
+            let video = store.video(id).await?.filter(Video::is_open);
+            Ok::<_, CatalogError>(video.map(|video| VideoView::new(video, &links)))
+        };
+        self.pages.get_or_load(&id.to_string(), load).await.map_err(CatalogError::from)?.ok_or(CatalogError::NotFound)
+    }
+
+    /// Changes the actor's video, or anybody's for a moderator.
+    ///
+    /// # Errors
+    /// [`CatalogError::Invalid`], [`CatalogError::NotFound`], [`CatalogError::VersionMismatch`].
+    pub async fn patch(
+        &self,
+        actor: &Actor,
+        id: VideoId,
+        expected: i64,
+        patch: VideoPatch,
+        key: Option<IdempotencyKey>,
+    ) -> Result<Outcome<VideoView>, CatalogError> {
+        let patch = input::check_patch(patch)?;
+        let command = PatchVideo { id, owner: actor.owner_scope(), expected, patch, now: self.parts.now() };
+        let outcome = self.parts.store.patch_video(command, self.causes(id, key)).await?;
+        Ok(outcome.map(|video| self.view(video)))
+    }
+
+    /// Moves a video to the trash: it disappears at once, its playback links die, its jobs stop.
+    ///
+    /// # Errors
+    /// [`CatalogError::NotFound`], [`CatalogError::VersionMismatch`].
+    pub async fn trash(
+        &self,
+        actor: &Actor,
+        id: VideoId,
+        expected: Option<i64>,
+        key: Option<IdempotencyKey>,
+    ) -> Result<Outcome<VideoView>, CatalogError> {
+        let outcome =
+            self.parts.store.trash_video(self.trash_command(actor, id, expected), self.causes(id, key)).await?;
+        Ok(outcome.map(|video| self.view(video)))
+    }
+
+    /// Takes a video out of the trash and plans again what the trashing stopped.
+    ///
+    /// # Errors
+    /// [`CatalogError::NotFound`], [`CatalogError::VersionMismatch`].
+    pub async fn restore(
+        &self,
+        actor: &Actor,
+        id: VideoId,
+        expected: Option<i64>,
+        key: Option<IdempotencyKey>,
+    ) -> Result<Outcome<VideoView>, CatalogError> {
+        let mut causes = self.causes(id, key);
+        if let (Some(source), Some(video)) =
+            (self.parts.store.current_source(id).await?, self.parts.store.video(id).await?)
+        {
+            // The store leaves it out unless the video turns out to be waiting for it.
+            causes = causes.job(process_job(&self.parts, &source, video.owner, Some(video.version)));
+        }
+        let outcome = self.parts.store.restore_video(self.trash_command(actor, id, expected), causes).await?;
+        Ok(outcome.map(|video| self.view(video)))
+    }
+
+    /// Public videos, newest first.
+    ///
+    /// # Errors
+    /// [`CatalogError::BadCursor`].
+    pub async fn public(&self, cursor: Option<&str>, limit: PageLimit) -> Result<Page<VideoView>, CatalogError> {
+        const BINDING: &str = "videos:public";
+        let after = self.open(BINDING, cursor)?;
+        let videos = self.parts.store.public_videos(after, limit.get() + 1).await?;
+        Ok(self.page(BINDING, videos, limit, |video| video.published_at.unwrap_or_default().as_millis()))
+    }
+
+    /// One owner's videos, newest first: all of them for the owner and for moderators, the public
+    /// ones for everybody else. `OwnerScope::Trash` is empty for everybody else.
+    ///
+    /// # Errors
+    /// [`CatalogError::BadCursor`].
+    pub async fn of_owner(
+        &self,
+        actor: Option<&Actor>,
+        owner: UserId,
+        trash: bool,
+        cursor: Option<&str>,
+        limit: PageLimit,
+    ) -> Result<Page<VideoView>, CatalogError> {
+        let insider = actor.is_some_and(|actor| actor.user == owner || actor.moderates());
+        let (scope, name) = match (insider, trash) {
+            (true, false) => (OwnerScope::Own, "own"),
+            (true, true) => (OwnerScope::Trash, "trash"),
+            (false, false) => (OwnerScope::Public, "public"),
+            (false, true) => return Ok(Page { items: Vec::new(), next_cursor: None }),
+        };
+        let binding = format!("videos:{owner}:{name}");
+        let after = self.open(&binding, cursor)?;
+        let videos = self.parts.store.videos_of(owner, scope, after, limit.get() + 1).await?;
+        Ok(self.page(&binding, videos, limit, |video| match scope {
+            OwnerScope::Public => video.published_at.unwrap_or_default().as_millis(),
+            OwnerScope::Own | OwnerScope::Trash => video.created_at.as_millis(),
+        }))
+    }
+
+    /// The most viewed public videos, from the cache.
+    ///
+    /// # Errors
+    /// [`CatalogError::Store`] if there is no cached copy and the store does not answer.
+    pub async fn popular(&self, limit: PageLimit) -> Result<Arc<Cached<PopularView>>, CatalogError> {
+        let (store, links) = (Arc::clone(&self.parts.store), self.parts.links.clone());
+        let load = async move {
+            let videos = store.popular_videos(limit.get()).await?;
+            let items = videos.into_iter().map(|video| VideoView::new(video, &links)).collect();
+            Ok::<_, CatalogError>(Some(PopularView { items }))
+        };
+        let cached = self.popular.get_or_load(&limit.get().to_string(), load).await.map_err(CatalogError::from)?;
+        cached.ok_or(CatalogError::NotFound)
+    }
+
+    /// Public videos that hold every word of `text`, best match first; the last word may be a
+    /// beginning. At most [`SEARCH_DEPTH`] are reachable: pages of a relevance list are offsets, and
+    /// may repeat or skip when the catalog changes between them.
+    ///
+    /// # Errors
+    /// [`CatalogError::Invalid`] if `text` holds no word; [`CatalogError::BadCursor`].
+    pub async fn search(
+        &self,
+        text: &str,
+        cursor: Option<&str>,
+        limit: PageLimit,
+    ) -> Result<Page<VideoView>, CatalogError> {
+        let terms = input::check_search(text)?;
+        let binding = format!("search:{}", terms.words().join(" "));
+        let offset = match cursor {
+            Some(cursor) => self.parts.cursors.open_offset(&binding, cursor)?,
+            None => 0,
+        };
+        let limit = u32::from(limit.get());
+        let take = limit.min(SEARCH_DEPTH.saturating_sub(offset));
+        let wanted = u16::try_from(take + 1).unwrap_or(u16::MAX);
+        let mut videos = self.parts.store.search_videos(&terms, offset, wanted).await?;
+        let more = videos.len() as u32 > take && offset + take < SEARCH_DEPTH;
+        videos.truncate(take as usize);
+        let next_cursor = more.then(|| self.parts.cursors.seal_offset(&binding, offset + take));
+        Ok(Page { items: videos.into_iter().map(|video| self.view(video)).collect(), next_cursor })
+    }
+
+    /// How far a video is on its way.
+    ///
+    /// # Errors
+    /// [`CatalogError::NotFound`].
+    pub async fn status(&self, actor: Option<&Actor>, id: VideoId) -> Result<StatusView, CatalogError> {
+        let video = self.visible(actor, id).await?;
+        let renditions = self.parts.store.renditions(id).await?;
+        let filter = JobFilter { video: Some(id), state: Some(JobState::Leased), ..JobFilter::default() };
+        let running = self.parts.store.jobs(&filter, None, 1).await.map_err(into_catalog)?;
+        let progress = match running.first() {
+            Some(job) => job.progress,
+            None if video.status == VideoStatus::Ready => 1000,
+            None => 0,
+        };
+        Ok(StatusView {
+            id,
+            status: video.status,
+            playable: video.is_playable(),
+            progress,
+            transcoder: self.parts.transcoder.name().to_owned(),
+            failure: video.failure,
+            renditions: renditions.into_iter().map(RenditionView::from).collect(),
+        })
+    }
+
+    /// Every rendition of the current source, best first.
+    ///
+    /// # Errors
+    /// [`CatalogError::NotFound`].
+    pub async fn renditions(&self, actor: Option<&Actor>, id: VideoId) -> Result<Vec<RenditionView>, CatalogError> {
+        self.visible(actor, id).await?;
+        Ok(self.parts.store.renditions(id).await?.into_iter().map(RenditionView::from).collect())
+    }
+
+    /// Counts one view of an open video.
+    ///
+    /// # Errors
+    /// [`CatalogError::NotFound`].
+    pub async fn count_view(&self, id: VideoId) -> Result<(), CatalogError> {
+        if self.parts.store.count_view(id).await? { Ok(()) } else { Err(CatalogError::NotFound) }
+    }
+
+    /// Processes the current source again: what failed is tried once more, what is ready stays.
+    /// While a job for it is live, that one goes on and no second is made.
+    ///
+    /// # Errors
+    /// [`CatalogError::NotFound`]; [`CatalogError::WrongState`] for a draft.
+    pub async fn process(
+        &self,
+        actor: &Actor,
+        id: VideoId,
+        key: Option<IdempotencyKey>,
+    ) -> Result<Outcome<VideoView>, CatalogError> {
+        let video = self.owned(actor, id).await?;
+        let Some(source) = self.parts.store.current_source(id).await? else {
+            return Err(CatalogError::WrongState { status: video.status.as_str(), command: "be processed" });
+        };
+        let job = process_job(&self.parts, &source, video.owner, None);
+        let causes = Causes::none().idempotent(self.parts.remember(key));
+        let outcome = self.parts.store.enqueue(job, causes).await.map_err(into_catalog)?;
+        let video = self.owned(actor, id).await?;
+        Ok(outcome.map(|_| self.view(video)))
+    }
+
+    /// The video, if the actor may see it; everything else is "not found".
+    pub(crate) async fn visible(&self, actor: Option<&Actor>, id: VideoId) -> Result<Video, CatalogError> {
+        let insider = |video: &Video| actor.is_some_and(|actor| actor.user == video.owner || actor.moderates());
+        self.parts
+            .store
+            .video(id)
+            .await?
+            .filter(|video| video.is_open() || insider(video))
+            .ok_or(CatalogError::NotFound)
+    }
+
+    async fn owned(&self, actor: &Actor, id: VideoId) -> Result<Video, CatalogError> {
+        self.parts
+            .store
+            .video(id)
+            .await?
+            .filter(|video| (actor.user == video.owner || actor.moderates()) && video.deleted_at.is_none())
+            .ok_or(CatalogError::NotFound)
+    }
+
+    fn trash_command(&self, actor: &Actor, id: VideoId, expected: Option<i64>) -> TrashVideo {
+        let now = self.parts.now();
+        let keep = std::time::Duration::from_secs(self.parts.settings.catalog.trash_keep_s);
+        TrashVideo { id, owner: actor.owner_scope(), expected, now, purge_at: now.plus(keep) }
+    }
+
+    fn causes(&self, id: VideoId, key: Option<IdempotencyKey>) -> Causes {
+        stale(id).into_iter().fold(Causes::none().idempotent(self.parts.remember(key)), Causes::change)
+    }
+
+    fn view(&self, video: Video) -> VideoView {
+        VideoView::new(video, &self.parts.links)
+    }
+
+    fn open(&self, binding: &str, cursor: Option<&str>) -> Result<Option<Position>, CatalogError> {
+        cursor.map(|cursor| self.parts.cursors.open(binding, cursor)).transpose().map_err(CatalogError::from)
+    }
+
+    /// A page of the first `limit` videos; one more was read to learn whether there is a next page.
+    fn page(
+        &self,
+        binding: &str,
+        mut videos: Vec<Video>,
+        limit: PageLimit,
+        sort: impl Fn(&Video) -> i64,
+    ) -> Page<VideoView> {
+        let more = videos.len() > usize::from(limit.get());
+        videos.truncate(limit.get().into());
+        let last = videos.last().filter(|_| more);
+        let next_cursor = last.map(|video| {
+            let position = Position { sort: sort(video), id: *video.id.as_bytes() };
+            self.parts.cursors.seal(binding, &position)
+        });
+        Page { items: videos.into_iter().map(|video| self.view(video)).collect(), next_cursor }
+    }
+}
+
+fn into_catalog(error: crate::jobs::JobError) -> CatalogError {
+    match error {
+        crate::jobs::JobError::Store(error) => CatalogError::Store(error),
+        _ => CatalogError::NotFound,
+    }
+}

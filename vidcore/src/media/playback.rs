@@ -1,0 +1,219 @@
+//! Playing a video: who may, through which links, and what the links lead to.
+//!
+//! A grant stands in the path (`/playback/{token}/…`, `/playback/public/{video}/{epoch}/…`), so that
+//! relative URIs of playlists inherit it on every player. Raising the video's epoch kills all grants.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::auth::Actor;
+use crate::catalog::service::stale;
+use crate::catalog::view::PlaybackLinks;
+use crate::catalog::{CatalogError, Video};
+use crate::clock::Timestamp;
+use crate::id::VideoId;
+use crate::idempotency::IdempotencyKey;
+use crate::media::{NewObject, Rendition, RenditionKind};
+use crate::platform::parts::Parts;
+use crate::storage::objects::{ObjectBytes, ObjectError};
+use crate::storage::playback_token::PlaybackTokens;
+use crate::store::{Causes, Outcome, StoreError};
+
+/// Why nothing is played.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PlaybackError {
+    /// No such video, object or grant; or the grant has ended.
+    #[error("nothing to play")]
+    NotFound,
+    /// The object store did not answer.
+    #[error(transparent)]
+    Object(#[from] ObjectError),
+    /// The store did not answer.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl From<CatalogError> for PlaybackError {
+    fn from(error: CatalogError) -> Self {
+        match error {
+            CatalogError::Store(error) => Self::Store(error),
+            _ => Self::NotFound,
+        }
+    }
+}
+
+/// What a playback path says about its caller.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Grant {
+    /// A public or unlisted video at an epoch.
+    Public {
+        /// The video.
+        video: VideoId,
+        /// The epoch the link was made at.
+        epoch: u32,
+    },
+    /// A signed token.
+    Token(String),
+}
+
+/// A video somebody may play now.
+#[derive(Debug, Clone)]
+pub struct Playable {
+    video: Video,
+    /// Whether the links are for everybody: they may be kept by shared caches.
+    pub shared: bool,
+}
+
+/// An object that may be sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlayableObject {
+    /// Key, size, hash and content type.
+    pub object: NewObject,
+    /// Whether links to it may be kept by shared caches.
+    pub shared: bool,
+}
+
+/// Playback. Reached through `Platform::playback`.
+#[derive(Debug, Clone)]
+pub struct Playback {
+    parts: Arc<Parts>,
+    tokens: PlaybackTokens,
+}
+
+impl Playback {
+    pub(crate) fn new(parts: Arc<Parts>) -> Self {
+        let tokens = PlaybackTokens::new(parts.keys.clone());
+        Self { parts, tokens }
+    }
+
+    /// Links that play a video of the actor's until they expire; anybody who has them may play.
+    /// `ttl` defaults to the settings' and is capped by them.
+    ///
+    /// # Errors
+    /// [`CatalogError::NotFound`], also while the video is not playable.
+    pub async fn mint(&self, actor: &Actor, id: VideoId, ttl: Option<Duration>) -> Result<PlaybackLinks, CatalogError> {
+        let settings = &self.parts.settings.playback;
+        let ttl = ttl.unwrap_or(Duration::from_secs(settings.token_ttl_s));
+        let ttl = ttl.min(Duration::from_secs(settings.max_token_ttl_s));
+        let video = self.parts.store.video(id).await?;
+        let video = video
+            .filter(|video| (video.owner == actor.user || actor.moderates()) && video.deleted_at.is_none())
+            .ok_or(CatalogError::NotFound)?;
+        // Whole seconds: what the token can say is what the answer says.
+        let expires_at = Timestamp::from_millis(self.parts.now().plus(ttl).as_secs() * 1000);
+        let token = self.tokens.mint(id, video.playback_epoch, expires_at);
+        self.parts
+            .links
+            .token_playback(&video, &token, expires_at)
+            .ok_or(CatalogError::WrongState { status: video.status.as_str(), command: "be played" })
+    }
+
+    /// Kills every playback link given out so far, public ones included (those are made anew).
+    ///
+    /// # Errors
+    /// [`CatalogError::NotFound`].
+    pub async fn revoke(
+        &self,
+        actor: &Actor,
+        id: VideoId,
+        key: Option<IdempotencyKey>,
+    ) -> Result<Outcome<()>, CatalogError> {
+        let causes = Causes::none().idempotent(self.parts.remember(key));
+        let causes = stale(id).into_iter().fold(causes, Causes::change);
+        let outcome = self.parts.store.bump_playback_epoch(id, actor.owner_scope(), self.parts.now(), causes).await?;
+        Ok(outcome.map(|_| ()))
+    }
+
+    /// The video a grant opens, judged by the database on every call.
+    ///
+    /// # Errors
+    /// [`PlaybackError::NotFound`] if the grant is wrong or has ended.
+    pub async fn open(&self, grant: &Grant) -> Result<Playable, PlaybackError> {
+        let (id, epoch, shared) = match grant {
+            Grant::Public { video, epoch } => (*video, *epoch, true),
+            Grant::Token(token) => {
+                let granted = self.tokens.verify(token, self.parts.now()).map_err(|_| PlaybackError::NotFound)?;
+                (granted.video, granted.epoch, false)
+            }
+        };
+        let video = self.parts.store.video(id).await?.filter(|video| {
+            let reachable = if shared { video.is_open() } else { video.is_playable() && video.deleted_at.is_none() };
+            reachable && video.playback_epoch == epoch
+        });
+        Ok(Playable { video: video.ok_or(PlaybackError::NotFound)?, shared })
+    }
+
+    /// The master playlist (RFC 8216 §4.3.4), made from the rows of the ready renditions.
+    ///
+    /// # Errors
+    /// [`PlaybackError::NotFound`] if no HLS rendition is ready.
+    pub async fn master_playlist(&self, playable: &Playable) -> Result<String, PlaybackError> {
+        let renditions = self.parts.store.playable_renditions(playable.video.id).await?;
+        let hls: Vec<_> = renditions.iter().filter(|rendition| rendition.kind == RenditionKind::Hls).collect();
+        if hls.is_empty() {
+            return Err(PlaybackError::NotFound);
+        }
+        Ok(crate::media::master_playlist::master_playlist(&hls))
+    }
+
+    /// An object of an HLS rendition: its playlist, its init segment, a segment.
+    ///
+    /// # Errors
+    /// [`PlaybackError::NotFound`].
+    pub async fn rendition_object(
+        &self,
+        playable: &Playable,
+        rendition: &str,
+        file: &str,
+    ) -> Result<PlayableObject, PlaybackError> {
+        let found = self.ready(playable, |found| found.kind == RenditionKind::Hls && found.name == rendition).await?;
+        let prefix = found.prefix.ok_or(PlaybackError::NotFound)?;
+        // Looked up among the rows of published objects, so that a name with dots or slashes finds nothing.
+        self.object(playable, &format!("{prefix}/{file}")).await
+    }
+
+    /// The original, where it is published as it is.
+    ///
+    /// # Errors
+    /// [`PlaybackError::NotFound`].
+    pub async fn file(&self, playable: &Playable) -> Result<PlayableObject, PlaybackError> {
+        let found = self.ready(playable, |found| found.kind == RenditionKind::File).await?;
+        self.object(playable, &found.prefix.ok_or(PlaybackError::NotFound)?).await
+    }
+
+    /// The poster.
+    ///
+    /// # Errors
+    /// [`PlaybackError::NotFound`].
+    pub async fn poster(&self, playable: &Playable) -> Result<PlayableObject, PlaybackError> {
+        self.object(playable, playable.video.poster_key.as_deref().ok_or(PlaybackError::NotFound)?).await
+    }
+
+    /// Streams an object, or a part of it (byte offsets, end exclusive).
+    ///
+    /// # Errors
+    /// [`PlaybackError::Object`]; an error after the first byte comes through the stream.
+    pub async fn bytes(
+        &self,
+        object: &PlayableObject,
+        range: Option<Range<u64>>,
+    ) -> Result<ObjectBytes, PlaybackError> {
+        Ok(self.parts.objects.read(&object.object.key, range).await?)
+    }
+
+    async fn ready(
+        &self,
+        playable: &Playable,
+        wanted: impl Fn(&Rendition) -> bool,
+    ) -> Result<Rendition, PlaybackError> {
+        let renditions = self.parts.store.playable_renditions(playable.video.id).await?;
+        renditions.into_iter().find(wanted).ok_or(PlaybackError::NotFound)
+    }
+
+    async fn object(&self, playable: &Playable, key: &str) -> Result<PlayableObject, PlaybackError> {
+        let object = self.parts.store.object(key).await?.ok_or(PlaybackError::NotFound)?;
+        Ok(PlayableObject { object, shared: playable.shared })
+    }
+}

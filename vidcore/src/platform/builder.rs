@@ -1,0 +1,377 @@
+//! Opening a platform: the one place where back ends are chosen.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use crate::auth::Auth;
+use crate::cache::{CacheOptions, Invalidator, ReadThrough};
+use crate::catalog::{Catalog, POPULAR, VIDEO_PAGES};
+use crate::clock::{Clock, SystemClock};
+use crate::entropy::{Entropy, SystemEntropy};
+use crate::jobs::Jobs;
+use crate::jobs::dispatcher::{Dispatcher, LocalDispatcher};
+use crate::jobs::retry::RetryPolicy;
+use crate::jobs::worker::{AnnounceJobs, Handlers, JobHandler, Worker, WorkerOptions, WorkerParts};
+use crate::jobs::{MEDIA_QUEUE, UPLOADS_QUEUE};
+use crate::keys::{KeyError, KeyRing};
+use crate::media::jobs::{FAIL_VIDEO, FailVideo, PROCESS_VIDEO};
+use crate::media::process_video::ProcessVideo;
+use crate::media::{MediaError, Playback, Transcoder};
+use crate::notify::{LocalNotify, Notify};
+use crate::page::CursorCodec;
+use crate::platform::parts::Parts;
+use crate::platform::settings::WorkerSettings;
+use crate::platform::{Inner, Links, Platform, Running, Settings};
+use crate::rate_limit::{LimitConfigError, Limiter, MemoryRateLimit, RateLimit};
+use crate::storage::objects::ObjectError;
+use crate::storage::verify::{GIVE_UP_UPLOAD, GiveUpUpload, VERIFY_UPLOAD, VerifyUpload};
+use crate::storage::{Objects, Uploads};
+use crate::store::{CommitObservers, Store, StoreError};
+
+/// Why a platform did not open.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// The data folder cannot be made or used.
+    #[error("data folder cannot be used")]
+    Folder(#[source] std::io::Error),
+    /// A setting is not valid.
+    #[error("setting `{setting}`: {message}")]
+    Setting {
+        /// Its name, such as `worker.heartbeat_ms`.
+        setting: &'static str,
+        /// What it should be.
+        message: String,
+    },
+    /// No store was given and none is built in.
+    #[error("no store: enable the feature `sqlite` or give the builder one")]
+    NoStore,
+    /// The database does not open.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The keys cannot be read or made.
+    #[error(transparent)]
+    Keys(#[from] KeyError),
+    /// The object store does not open.
+    #[error(transparent)]
+    Objects(#[from] ObjectError),
+    /// The transcoder that was asked for does not work.
+    #[error(transparent)]
+    Media(#[from] MediaError),
+    /// A rate limit is not valid.
+    #[error(transparent)]
+    Limits(#[from] LimitConfigError),
+    /// A background thread cannot be started.
+    #[error("background thread cannot be started")]
+    Thread(#[source] std::io::Error),
+}
+
+/// Chooses back ends; what is not chosen is what the settings say.
+#[derive(Debug)]
+pub struct PlatformBuilder {
+    settings: Settings,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+    store: Option<Arc<dyn Store>>,
+    observers: CommitObservers,
+    objects: Option<Objects>,
+    keys: Option<KeyRing>,
+    dispatcher: Arc<dyn Dispatcher>,
+    notify: Option<Arc<dyn Notify>>,
+    transcoder: Option<Arc<dyn Transcoder>>,
+    rate_limit: Option<Arc<dyn RateLimit>>,
+    handlers: Handlers,
+    #[cfg(feature = "sqlite")]
+    migrations: crate::store::sqlite::Migrations,
+}
+
+impl PlatformBuilder {
+    pub(super) fn new(settings: Settings) -> Self {
+        Self {
+            settings,
+            clock: Arc::new(SystemClock::new()),
+            entropy: Arc::new(SystemEntropy),
+            store: None,
+            observers: Vec::new(),
+            objects: None,
+            keys: None,
+            dispatcher: Arc::new(LocalDispatcher::new()),
+            notify: None,
+            transcoder: None,
+            rate_limit: None,
+            handlers: Handlers::new(),
+            #[cfg(feature = "sqlite")]
+            migrations: crate::store::sqlite::Migrations::Apply,
+        }
+    }
+
+    /// The clock everything goes by. Default: the machine's.
+    #[must_use]
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Where random bytes come from. Default: the operating system.
+    #[must_use]
+    pub fn entropy(mut self, entropy: Arc<dyn Entropy>) -> Self {
+        self.entropy = entropy;
+        self
+    }
+
+    /// A store of your own. It must tell its commits to nobody: invalidations then reach this process
+    /// through the cache's time to live alone, and jobs through the sweep. Default: SQLite in the data
+    /// folder.
+    #[must_use]
+    pub fn store(mut self, store: Arc<dyn Store>) -> Self {
+        self.store = Some(store);
+        self
+    }
+
+    /// Where objects are kept. Default: `objects` in the data folder.
+    #[must_use]
+    pub fn objects(mut self, objects: Objects) -> Self {
+        self.objects = Some(objects);
+        self
+    }
+
+    /// The keys. Default: `keys` in the data folder, made if missing.
+    #[must_use]
+    pub fn keys(mut self, keys: KeyRing) -> Self {
+        self.keys = Some(keys);
+        self
+    }
+
+    /// Where workers hear of jobs. Default: within this process, beside the change check.
+    #[must_use]
+    pub fn dispatcher(mut self, dispatcher: Arc<dyn Dispatcher>) -> Self {
+        self.dispatcher = dispatcher;
+        self
+    }
+
+    /// What processes videos. Default: as the settings say.
+    #[must_use]
+    pub fn transcoder(mut self, transcoder: Arc<dyn Transcoder>) -> Self {
+        self.transcoder = Some(transcoder);
+        self
+    }
+
+    /// What counts calls. Default: governor, in memory.
+    #[must_use]
+    pub fn rate_limit(mut self, rate_limit: Arc<dyn RateLimit>) -> Self {
+        self.rate_limit = Some(rate_limit);
+        self
+    }
+
+    /// Runs jobs of your own: those of `kind`, which wait in `queue`.
+    #[must_use]
+    pub fn handler(mut self, queue: &str, kind: &str, handler: Arc<dyn JobHandler>) -> Self {
+        self.handlers = self.handlers.with(queue, kind, handler);
+        self
+    }
+
+    /// Whether to migrate the database or to wait until another process has. Default: migrate.
+    #[cfg(feature = "sqlite")]
+    #[must_use]
+    pub fn migrations(mut self, migrations: crate::store::sqlite::Migrations) -> Self {
+        self.migrations = migrations;
+        self
+    }
+
+    /// Opens the platform on the current tokio runtime.
+    ///
+    /// # Errors
+    /// [`OpenError`]; nothing is left running then.
+    pub async fn open(mut self) -> Result<Platform, OpenError> {
+        let options = worker_options(&self.settings.worker)?;
+        make_folder(&self.settings.data_dir).map_err(OpenError::Folder)?;
+        let invalidator = Arc::new(Invalidator::new());
+        self.observers.push(Arc::clone(&invalidator) as _);
+        self.observers.push(Arc::new(AnnounceJobs(Arc::clone(&self.dispatcher))));
+        let opened = self.open_store(&invalidator).await?;
+        let keys = match self.keys.take() {
+            Some(keys) => keys,
+            None => self.open_keys().await?,
+        };
+        let objects = match self.objects.take() {
+            Some(objects) => objects,
+            None => Objects::local(&self.settings.data_dir.join("objects"))?,
+        };
+        let transcoder = match self.transcoder.take() {
+            Some(transcoder) => transcoder,
+            None => crate::media::choose(&self.settings.media, &self.clock).await?,
+        };
+        let parts = Arc::new(Parts {
+            links: Links::new(&self.settings.public_url),
+            cursors: CursorCodec::new(keys.clone()),
+            settings: self.settings.clone(),
+            clock: Arc::clone(&self.clock),
+            entropy: Arc::clone(&self.entropy),
+            keys,
+            store: opened.store,
+            objects,
+            notify: opened.notify,
+            invalidator,
+            transcoder,
+        });
+        let limiter = self.limiter()?;
+        let worker = self.start_worker(&parts, options)?;
+        let running = Running {
+            worker,
+            housekeeping: tokio::spawn(super::housekeeping::run(Arc::clone(&parts))),
+            #[cfg(feature = "sqlite")]
+            changes: opened.changes,
+        };
+        Ok(assemble(parts, limiter, running))
+    }
+
+    async fn open_keys(&self) -> Result<KeyRing, OpenError> {
+        let folder = self.settings.data_dir.join("keys");
+        Ok(KeyRing::open(&folder, Arc::clone(&self.clock), Arc::clone(&self.entropy))?)
+    }
+
+    fn limiter(&mut self) -> Result<Limiter, OpenError> {
+        let back_end = self
+            .rate_limit
+            .take()
+            .unwrap_or_else(|| Arc::new(MemoryRateLimit::new(Arc::clone(&self.clock))) as Arc<dyn RateLimit>);
+        Ok(Limiter::new(back_end, &self.settings.rate_limits)?)
+    }
+
+    fn start_worker(&mut self, parts: &Arc<Parts>, options: WorkerOptions) -> Result<Option<Worker>, OpenError> {
+        if !self.settings.worker.enabled {
+            return Ok(None);
+        }
+        let handlers = std::mem::take(&mut self.handlers)
+            .with(UPLOADS_QUEUE, VERIFY_UPLOAD, Arc::new(VerifyUpload(Arc::clone(parts))))
+            .with(UPLOADS_QUEUE, GIVE_UP_UPLOAD, Arc::new(GiveUpUpload(Arc::clone(parts))))
+            .with(MEDIA_QUEUE, PROCESS_VIDEO, Arc::new(ProcessVideo(Arc::clone(parts))))
+            .with(MEDIA_QUEUE, FAIL_VIDEO, Arc::new(FailVideo(Arc::clone(parts))));
+        let worker_parts = WorkerParts {
+            store: Arc::clone(&parts.store),
+            dispatcher: Arc::clone(&self.dispatcher),
+            clock: Arc::clone(&parts.clock),
+            entropy: Arc::clone(&parts.entropy),
+            name: format!("pid-{}", std::process::id()),
+        };
+        Worker::start(worker_parts, handlers, options).map(Some).map_err(OpenError::Thread)
+    }
+}
+
+/// A store with what came with it.
+struct OpenedStore {
+    store: Arc<dyn Store>,
+    notify: Arc<dyn Notify>,
+    #[cfg(feature = "sqlite")]
+    changes: Option<Arc<crate::notify::SqliteNotify>>,
+}
+
+impl PlatformBuilder {
+    async fn open_store(&mut self, invalidator: &Arc<Invalidator>) -> Result<OpenedStore, OpenError> {
+        if let Some(store) = self.store.take() {
+            let notify = self.notify.take().unwrap_or_else(|| Arc::new(LocalNotify::new()));
+            return Ok(OpenedStore {
+                store,
+                notify,
+                #[cfg(feature = "sqlite")]
+                changes: None,
+            });
+        }
+        self.open_built_in(invalidator).await
+    }
+
+    #[cfg(not(feature = "sqlite"))]
+    async fn open_built_in(&mut self, _: &Arc<Invalidator>) -> Result<OpenedStore, OpenError> {
+        Err(OpenError::NoStore)
+    }
+
+    #[cfg(feature = "sqlite")]
+    async fn open_built_in(&mut self, invalidator: &Arc<Invalidator>) -> Result<OpenedStore, OpenError> {
+        use crate::notify::SqliteNotify;
+        use crate::store::sqlite::{FILE_NAME, SqliteOptions, SqliteStore};
+
+        let settings = &self.settings.sqlite;
+        let mut options = SqliteOptions::new(self.settings.data_dir.join(FILE_NAME));
+        if settings.reader_threads > 0 {
+            options.reader_threads = settings.reader_threads.into();
+        }
+        options.busy_timeout = Duration::from_millis(settings.busy_timeout_ms);
+        options.queue_depth = settings.queue_depth;
+        options.migrations = self.migrations;
+        let (clock, observers) = (Arc::clone(&self.clock), std::mem::take(&mut self.observers));
+        let path = options.path.clone();
+        // Opening waits for locks and for the disk.
+        let store = tokio::task::spawn_blocking(move || SqliteStore::open(&options, clock, observers))
+            .await
+            .map_err(|error| StoreError::Unavailable { operation: "open the database", source: error.into() })??;
+        let changes = Arc::new(SqliteNotify::new());
+        let listener = Arc::new(super::listener::OtherProcesses {
+            invalidator: Arc::clone(invalidator),
+            dispatcher: Arc::clone(&self.dispatcher),
+        });
+        let interval = Duration::from_millis(settings.change_check_ms.max(1));
+        changes.watch(&path, interval, Arc::clone(&self.clock), listener)?;
+        Ok(OpenedStore { store: Arc::new(store), notify: Arc::clone(&changes) as _, changes: Some(changes) })
+    }
+}
+
+fn assemble(parts: Arc<Parts>, limiter: Limiter, running: Running) -> Platform {
+    let cache = |name, ttl_ms| {
+        let options = CacheOptions {
+            name,
+            max_bytes: parts.settings.cache.max_bytes / 2,
+            ttl: Duration::from_millis(ttl_ms),
+            negative_ttl: Duration::from_millis(ttl_ms / 5),
+        };
+        (options, Arc::clone(&parts.clock), Arc::clone(&parts.entropy), Arc::clone(&parts.notify))
+    };
+    let (options, clock, entropy, notify) = cache(VIDEO_PAGES, parts.settings.cache.video_ttl_ms);
+    let pages = ReadThrough::new(options, clock, entropy, notify);
+    let (options, clock, entropy, notify) = cache(POPULAR, parts.settings.cache.popular_ttl_ms);
+    let popular = ReadThrough::new(options, clock, entropy, notify);
+    parts.invalidator.register(VIDEO_PAGES, Arc::new(pages.clone()));
+    parts.invalidator.register(POPULAR, Arc::new(popular.clone()));
+    Platform {
+        inner: Arc::new(Inner {
+            auth: Auth::new(&parts),
+            catalog: Catalog::new(Arc::clone(&parts), pages, popular),
+            uploads: Uploads::new(Arc::clone(&parts)),
+            playback: Playback::new(Arc::clone(&parts)),
+            jobs: Jobs::new(Arc::clone(&parts)),
+            limiter,
+            running: Mutex::new(Some(running)),
+            parts,
+        }),
+    }
+}
+
+fn worker_options(settings: &WorkerSettings) -> Result<WorkerOptions, OpenError> {
+    if settings.concurrency == 0 {
+        return Err(OpenError::Setting { setting: "worker.concurrency", message: "at least 1".to_owned() });
+    }
+    if settings.max_attempts == 0 {
+        return Err(OpenError::Setting { setting: "worker.max_attempts", message: "at least 1".to_owned() });
+    }
+    if settings.heartbeat_ms == 0 || settings.heartbeat_ms > settings.lease_ms / 3 {
+        let message = format!("between 1 and a third of worker.lease_ms ({})", settings.lease_ms / 3);
+        return Err(OpenError::Setting { setting: "worker.heartbeat_ms", message });
+    }
+    Ok(WorkerOptions {
+        concurrency: settings.concurrency,
+        lease: Duration::from_millis(settings.lease_ms),
+        heartbeat: Duration::from_millis(settings.heartbeat_ms),
+        sweep: Duration::from_millis(settings.sweep_ms.max(1)),
+        grace: Duration::from_millis(settings.grace_ms),
+        retry: RetryPolicy {
+            base: Duration::from_millis(settings.retry_base_ms),
+            cap: Duration::from_millis(settings.retry_cap_ms),
+        },
+    })
+}
+
+/// The folder holds keys and everybody's files: nobody else's business.
+fn make_folder(folder: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
+}

@@ -1,0 +1,43 @@
+//! What has to be thrown away from time to time, and the numbers that are read from tables.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::platform::parts::Parts;
+use crate::store::StoreError;
+
+/// How often.
+const EVERY: Duration = Duration::from_secs(60);
+
+/// How long invalidations are kept for processes that read the tail of `changes`.
+const KEEP_CHANGES: Duration = Duration::from_secs(600);
+
+/// Runs until it is aborted. Every process of a fleet does it; doing it twice is harmless.
+pub(super) async fn run(parts: Arc<Parts>) {
+    loop {
+        if let Err(error) = tidy(&parts).await {
+            tracing::warn!(%error, "housekeeping failed and will be repeated");
+        }
+        count_jobs(&parts).await;
+        parts.clock.sleep(EVERY).await;
+    }
+}
+
+async fn tidy(parts: &Parts) -> Result<(), StoreError> {
+    let now = parts.now();
+    parts.store.prune_changes(now.minus(KEEP_CHANGES)).await?;
+    parts.store.prune_idempotency(now).await?;
+    parts.store.prune_sessions(now).await?;
+    Ok(())
+}
+
+async fn count_jobs(parts: &Parts) {
+    match parts.store.job_counts().await {
+        Ok(counts) => {
+            for (queue, state, count) in counts {
+                metrics::gauge!("vid_jobs", "queue" => queue.to_string(), "state" => state.as_str()).set(count as f64);
+            }
+        }
+        Err(error) => tracing::warn!(%error, "jobs could not be counted"),
+    }
+}

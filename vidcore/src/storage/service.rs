@@ -1,0 +1,342 @@
+//! Uploads: opening them, taking their bytes, completing them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::Stream;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use crate::auth::Actor;
+use crate::clock::Timestamp;
+use crate::entropy::EntropyExt;
+use crate::id::{JobId, UploadId, VideoId};
+use crate::idempotency::IdempotencyKey;
+use crate::invalid::FieldProblem;
+use crate::jobs::{FollowUp, NewJob, QueueName, UPLOADS_QUEUE};
+use crate::platform::parts::Parts;
+use crate::storage::objects::{ObjectError, WriteError, Written};
+use crate::storage::signed_url::UploadUrlSigner;
+use crate::storage::verify::{GIVE_UP_UPLOAD, VERIFY_UPLOAD, VerifyPayload};
+use crate::storage::{NewUpload, StorageUsage, Upload, UploadError, UploadStatus};
+use crate::store::{BoxError, Causes, Outcome};
+
+/// What an upload is opened with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OpenUpload {
+    /// The file's exact size, at least 1.
+    pub size_bytes: u64,
+    /// The file's SHA-256, to be checked when the bytes are there.
+    pub sha256: Option<[u8; 32]>,
+}
+
+/// The signed query of an upload URL.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UploadSignature {
+    /// Until when the URL works, in seconds since 1970-01-01.
+    pub expires: i64,
+    /// Which key signed it.
+    pub kid: String,
+    /// The signature, base64url.
+    pub signature: String,
+}
+
+/// An upload as its owner sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct UploadView {
+    /// Its id.
+    pub id: UploadId,
+    /// The video it is for.
+    pub video_id: VideoId,
+    /// Where it is on its way.
+    pub status: UploadStatus,
+    /// How many bytes were declared.
+    pub size_bytes: u64,
+    /// Whether all bytes are there.
+    pub received: bool,
+    /// SHA-256 of the received bytes, 64 hexadecimal digits.
+    pub sha256: Option<String>,
+    /// Why it was rejected.
+    pub reason: Option<String>,
+    /// Path to `PUT` the bytes to, once; `null` when no bytes are taken any more.
+    pub upload_url: Option<String>,
+    /// When it was opened.
+    pub created_at: Timestamp,
+    /// Until when bytes are taken.
+    pub expires_at: Timestamp,
+}
+
+/// What an account's files take up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct UsageView {
+    /// Bytes of stored sources.
+    pub stored_bytes: u64,
+    /// Bytes reserved by uploads that are open or being verified.
+    pub reserved_bytes: u64,
+    /// The most both together may be.
+    pub quota_bytes: u64,
+}
+
+/// Uploads. Reached through `Platform::uploads`.
+#[derive(Debug, Clone)]
+pub struct Uploads {
+    parts: Arc<Parts>,
+    signer: UploadUrlSigner,
+}
+
+impl Uploads {
+    pub(crate) fn new(parts: Arc<Parts>) -> Self {
+        let signer = UploadUrlSigner::new(parts.keys.clone());
+        Self { parts, signer }
+    }
+
+    /// Opens an upload for a video of the actor's and reserves its size.
+    ///
+    /// # Errors
+    /// [`UploadError::Invalid`] for a size of 0 or above the limit, [`UploadError::NotFound`],
+    /// [`UploadError::QuotaExceeded`], [`UploadError::TooManyOpen`].
+    pub async fn open(
+        &self,
+        actor: &Actor,
+        video: VideoId,
+        input: OpenUpload,
+        key: Option<IdempotencyKey>,
+    ) -> Result<Outcome<UploadView>, UploadError> {
+        let settings = &self.parts.settings.uploads;
+        if input.size_bytes == 0 || input.size_bytes > settings.max_size_bytes {
+            let message = format!("between 1 and {} bytes", settings.max_size_bytes);
+            return Err(UploadError::Invalid(vec![FieldProblem::new("/size_bytes", message)]));
+        }
+        let now = self.parts.now();
+        let new = NewUpload {
+            id: UploadId::new(now, &*self.parts.entropy),
+            video,
+            user: actor.user,
+            size_bytes: input.size_bytes,
+            declared_sha256: input.sha256,
+            now,
+            expires_at: now.plus(Duration::from_secs(settings.ttl_s)),
+            quota_bytes: settings.quota_bytes,
+            max_open: settings.max_open_per_video,
+        };
+        let causes = Causes::none().idempotent(self.parts.remember(key));
+        Ok(self.parts.store.create_upload(new, causes).await?.map(|upload| self.view(upload)))
+    }
+
+    /// An upload of the actor's.
+    ///
+    /// # Errors
+    /// [`UploadError::NotFound`].
+    pub async fn read(&self, actor: &Actor, id: UploadId) -> Result<UploadView, UploadError> {
+        let upload = self.parts.store.upload(id).await?.filter(|upload| upload.user == actor.user);
+        upload.map(|upload| self.view(upload)).ok_or(UploadError::NotFound)
+    }
+
+    /// Checks a signed URL before any byte is read, and that the upload still takes bytes.
+    ///
+    /// # Errors
+    /// [`UploadError::BadSignature`], [`UploadError::Expired`], [`UploadError::AlreadyReceived`],
+    /// [`UploadError::WrongState`], and [`UploadError::SizeMismatch`] if `announced` differs.
+    pub async fn admit(
+        &self,
+        id: UploadId,
+        signature: &UploadSignature,
+        announced: Option<u64>,
+    ) -> Result<Upload, UploadError> {
+        let now = self.parts.now();
+        self.signer.verify(id, signature.expires, &signature.kid, &signature.signature, now)?;
+        let upload = self.parts.store.upload(id).await?.ok_or(UploadError::NotFound)?;
+        if upload.staged_key.is_some() {
+            return Err(UploadError::AlreadyReceived);
+        }
+        match upload.status {
+            UploadStatus::Open if upload.expires_at > now => {}
+            UploadStatus::Open | UploadStatus::Expired => return Err(UploadError::Expired),
+            status => return Err(UploadError::WrongState { status, command: "take bytes" }),
+        }
+        match announced {
+            Some(received) if received != upload.size_bytes => {
+                Err(UploadError::SizeMismatch { declared: upload.size_bytes, received })
+            }
+            _ => Ok(upload),
+        }
+    }
+
+    /// Takes the bytes of an admitted upload: streamed to a private object, hashed on the way, then
+    /// recorded. Of two whole deliveries one wins; a broken one may be repeated.
+    ///
+    /// # Errors
+    /// [`UploadError::BrokenOff`], [`UploadError::SizeMismatch`], [`UploadError::ChecksumMismatch`],
+    /// [`UploadError::AlreadyReceived`], [`UploadError::Object`]; nothing is kept then.
+    ///
+    /// # Cancel safety
+    /// The work goes on in a task of its own; a stream that breaks ends it and leaves nothing.
+    pub async fn receive(
+        &self,
+        upload: Upload,
+        bytes: impl Stream<Item = Result<Bytes, BoxError>> + Send + Unpin + 'static,
+    ) -> Result<UploadView, UploadError> {
+        let service = self.clone();
+        let task = tokio::spawn(async move { service.receive_owned(upload, bytes).await });
+        task.await.unwrap_or_else(|error| Err(UploadError::BrokenOff(error.into())))
+    }
+
+    async fn receive_owned(
+        &self,
+        upload: Upload,
+        bytes: impl Stream<Item = Result<Bytes, BoxError>> + Send + Unpin,
+    ) -> Result<UploadView, UploadError> {
+        let nonce = hex::encode(self.parts.entropy.bytes::<8>());
+        let key = format!("{}/{nonce}", staging_prefix(upload.id));
+        let bytes = half_way_point(bytes, upload.size_bytes);
+        let written = match self.parts.objects.write(&key, bytes, upload.size_bytes).await {
+            Ok(written) => written,
+            Err(WriteError::Source(source)) => return Err(UploadError::BrokenOff(source)),
+            Err(WriteError::TooLong { limit }) => {
+                return Err(UploadError::SizeMismatch { declared: limit, received: limit + 1 });
+            }
+            Err(WriteError::Object(error)) => return Err(error.into()),
+        };
+        crate::failpoints::hit("received-before-commit");
+        match self.record(&upload, &key, written).await {
+            Ok(upload) => Ok(self.view(upload)),
+            Err(error) => {
+                self.discard(&key).await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn record(&self, upload: &Upload, key: &str, written: Written) -> Result<Upload, UploadError> {
+        if written.size_bytes != upload.size_bytes {
+            return Err(UploadError::SizeMismatch { declared: upload.size_bytes, received: written.size_bytes });
+        }
+        if upload.declared_sha256.is_some_and(|declared| declared != written.sha256) {
+            return Err(UploadError::ChecksumMismatch);
+        }
+        let (store, now) = (&self.parts.store, self.parts.now());
+        store.record_received(upload.id, key.to_owned(), written.size_bytes, written.sha256, now).await
+    }
+
+    async fn discard(&self, key: &str) {
+        if let Err(error) = self.parts.objects.delete(key).await {
+            tracing::warn!(%error, "a staged object could not be deleted");
+        }
+    }
+
+    /// Says that all bytes are there: a job checks them and makes them the video's source. Calling it
+    /// again changes nothing.
+    ///
+    /// # Errors
+    /// [`UploadError::NotFound`], [`UploadError::NoBytes`], [`UploadError::Expired`],
+    /// [`UploadError::WrongState`].
+    pub async fn complete(
+        &self,
+        actor: &Actor,
+        id: UploadId,
+        key: Option<IdempotencyKey>,
+    ) -> Result<Outcome<UploadView>, UploadError> {
+        let now = self.parts.now();
+        let causes = Causes::none().idempotent(self.parts.remember(key)).job(self.verify_job(actor, id, now));
+        let outcome = self.parts.store.complete_upload(id, actor.user, now, causes).await?;
+        Ok(outcome.map(|upload| self.view(upload)))
+    }
+
+    /// Gives an open upload up; its reservation is free at once.
+    ///
+    /// # Errors
+    /// [`UploadError::NotFound`], [`UploadError::WrongState`].
+    pub async fn abort(
+        &self,
+        actor: &Actor,
+        id: UploadId,
+        key: Option<IdempotencyKey>,
+    ) -> Result<Outcome<UploadView>, UploadError> {
+        let causes = Causes::none().idempotent(self.parts.remember(key));
+        let outcome = self.parts.store.abort_upload(id, actor.user, self.parts.now(), causes).await?;
+        self.clear_staging(id).await;
+        Ok(outcome.map(|upload| self.view(upload)))
+    }
+
+    /// What the actor's files take up.
+    ///
+    /// # Errors
+    /// [`UploadError::Store`].
+    pub async fn usage(&self, actor: &Actor) -> Result<UsageView, UploadError> {
+        let StorageUsage { stored_bytes, reserved_bytes } = self.parts.store.storage_usage(actor.user).await?;
+        Ok(UsageView { stored_bytes, reserved_bytes, quota_bytes: self.parts.settings.uploads.quota_bytes })
+    }
+
+    async fn clear_staging(&self, id: UploadId) {
+        match self.parts.objects.delete_under(&staging_prefix(id)).await {
+            Ok(()) | Err(ObjectError::NotFound) => {}
+            Err(error) => tracing::warn!(%error, upload.id = %id, "staged bytes could not be deleted"),
+        }
+    }
+
+    fn verify_job(&self, actor: &Actor, id: UploadId, now: Timestamp) -> NewJob {
+        let payload = json!(VerifyPayload { upload: id });
+        NewJob {
+            id: JobId::new(now, &*self.parts.entropy),
+            queue: QueueName::new(UPLOADS_QUEUE),
+            kind: VERIFY_UPLOAD.to_owned(),
+            payload: payload.clone(),
+            priority: 0,
+            run_at: now,
+            max_attempts: self.parts.settings.worker.max_attempts,
+            unique_key: Some(format!("{VERIFY_UPLOAD}:{id}")),
+            owner: Some(actor.user),
+            video: None,
+            on_dead: Some(FollowUp {
+                id: JobId::new(now, &*self.parts.entropy),
+                kind: GIVE_UP_UPLOAD.to_owned(),
+                payload,
+                max_attempts: 50,
+            }),
+            now,
+        }
+    }
+
+    fn view(&self, upload: Upload) -> UploadView {
+        let takes_bytes = upload.status == UploadStatus::Open && upload.staged_key.is_none();
+        let upload_url = takes_bytes.then(|| {
+            let query = self.signer.sign(upload.id, upload.expires_at);
+            self.parts.links.upload_bytes(upload.id, &query)
+        });
+        UploadView {
+            id: upload.id,
+            video_id: upload.video,
+            status: upload.status,
+            size_bytes: upload.size_bytes,
+            received: upload.staged_key.is_some(),
+            sha256: upload.received_sha256.map(hex::encode),
+            reason: upload.reason,
+            upload_url,
+            created_at: upload.created_at,
+            expires_at: upload.expires_at,
+        }
+    }
+}
+
+/// Where the bytes of an upload are until they are verified.
+pub(crate) fn staging_prefix(id: UploadId) -> String {
+    format!("staging/{id}")
+}
+
+/// Lets a test kill the process once half of the bytes have come.
+fn half_way_point(
+    bytes: impl Stream<Item = Result<Bytes, BoxError>> + Send + Unpin,
+    size_bytes: u64,
+) -> impl Stream<Item = Result<Bytes, BoxError>> + Send + Unpin {
+    use futures_util::StreamExt;
+    let mut seen = 0;
+    bytes.inspect(move |chunk| {
+        seen += chunk.as_ref().map_or(0, |chunk| chunk.len() as u64);
+        if seen * 2 >= size_bytes {
+            crate::failpoints::hit("upload-half-way");
+        }
+    })
+}
