@@ -11,5 +11,5 @@ pub mod params;
 pub use body::{Empty, FromBody, Json, MaxBody, MergePatch, present};
 pub use caller::{Caller, MaybeCaller};
 pub use conditional::{EntityTag, IfMatch, IfNoneMatch};
-pub use idempotency::{HmacFingerprint, Keyed, PresentedKey, RequestFingerprint};
+pub use idempotency::{Keyed, PresentedKey, RequestFingerprint};
 pub use params::{Path, Query};

@@ -47,14 +47,14 @@ pub fn secret<T: Serialize>(status: StatusCode, value: &T) -> Response {
 
 /// A video with its tag `"{version}-{digest}"`, or 304 if the caller holds it.
 pub fn video(cached: &Cached<VideoView>, held: &IfNoneMatch, audience: Audience) -> Response {
-    let tag = EntityTag::of_version(cached.value().version, &cached.digest());
+    let tag = EntityTag::of_version(cached.value.version, &cached.digest);
     bytes(cached, tag, held, audience)
 }
 
 /// The caller's own account with its tag, or 304 if the caller holds it.
 pub fn account(status: StatusCode, account: AccountView, held: Option<&IfNoneMatch>) -> Response {
     let cached = Cached::new(account);
-    let tag = EntityTag::of_version(cached.value().version, &cached.digest());
+    let tag = EntityTag::of_version(cached.value.version, &cached.digest);
     match held {
         Some(held) => bytes(&cached, tag, held, Audience::Caller),
         None => send(status, &cached, tag, Audience::Caller),
@@ -63,7 +63,7 @@ pub fn account(status: StatusCode, account: AccountView, held: Option<&IfNoneMat
 
 /// A list with its tag `W/"{digest}"`, or 304 if the caller holds it.
 pub fn list<T>(cached: &Cached<T>, held: &IfNoneMatch, audience: Audience) -> Response {
-    let tag = EntityTag::of_list(&cached.digest());
+    let tag = EntityTag::of_list(&cached.digest);
     bytes(cached, tag, held, audience)
 }
 
@@ -80,7 +80,7 @@ pub fn page<T: Serialize>(page: Page<T>, uri: &Uri, held: &IfNoneMatch, audience
 /// A changed video with its new tag.
 pub fn changed(status: StatusCode, view: VideoView) -> Response {
     let cached = Cached::new(view);
-    let tag = EntityTag::of_version(cached.value().version, &cached.digest());
+    let tag = EntityTag::of_version(cached.value.version, &cached.digest);
     send(status, &cached, tag, Audience::Caller)
 }
 
@@ -106,7 +106,7 @@ fn send<T>(status: StatusCode, cached: &Cached<T>, tag: EntityTag, audience: Aud
         (ETAG, tag.header_value()),
         (CACHE_CONTROL, audience.header()),
     ];
-    (status, headers, Body::from(cached.json().clone())).into_response()
+    (status, headers, Body::from(cached.json.clone())).into_response()
 }
 
 /// The same path and query with another cursor.

@@ -98,7 +98,7 @@ pub(crate) async fn patch(
     let expected = match condition.required()? {
         Some(version) => version,
         // `*`: any version, as long as there is one.
-        None => catalog.read(Some(&actor), id).await?.value().version,
+        None => catalog.read(Some(&actor), id).await?.value.version,
     };
     let video = catalog.patch(&actor, id, expected, patch, running.key()).await?.into_inner();
     Ok(render::changed(StatusCode::OK, video))
