@@ -19,6 +19,7 @@ use crate::middleware::envelope::{Envelope, envelope};
 use crate::middleware::{PanicProblem, api_stack, bytes_stack, compression, cors};
 use crate::openapi::{self, Document};
 use crate::problem::{Problem, code};
+use crate::routes::ApiState;
 
 /// The routes of an application, by the layers they need.
 #[derive(Clone)]
@@ -97,10 +98,38 @@ impl std::fmt::Debug for App {
 }
 
 /// Puts the stacks into their layers and the whole into the envelope.
-pub fn assemble<S>(stacks: Stacks<S>, state: S, edge: &Edge) -> App
-where
-    S: Clone + Send + Sync + 'static,
-{
+pub fn assemble(stacks: Stacks<ApiState>, state: ApiState, edge: &Edge) -> App {
+    let (routers, document) = split(stacks, edge);
+    let settings = Arc::new(edge.http.clone());
+    let api = innermost(routers.api)
+        .layer(from_fn_with_state(settings.clone(), api_stack))
+        .layer(compression())
+        .layer(Extension(Document::new(&document)));
+    let bytes = innermost(routers.bytes).layer(from_fn_with_state(settings.clone(), bytes_stack));
+    let ops = innermost(routers.ops);
+    let router = across_origins(api, edge)
+        .merge(across_origins(bytes, edge))
+        .merge(ops)
+        .fallback(no_route)
+        // Admission stands on routes that are built before there is a platform; it finds it here.
+        .layer(Extension(state.clone()))
+        .layer(from_fn_with_state(outer(edge), envelope))
+        .with_state(state);
+    App { router, openapi: document }
+}
+
+/// The document of the stacks alone, for which no platform is needed.
+pub fn document(stacks: Stacks<ApiState>, edge: &Edge) -> OpenApi {
+    split(stacks, edge).1
+}
+
+struct Routers {
+    api: Router<ApiState>,
+    bytes: Router<ApiState>,
+    ops: Router<ApiState>,
+}
+
+fn split(stacks: Stacks<ApiState>, edge: &Edge) -> (Routers, OpenApi) {
     let stacks = openapi::add_routes(stacks);
     let (api, mut document) = stacks.api.split_for_parts();
     let (bytes, bytes_document) = stacks.bytes.split_for_parts();
@@ -111,21 +140,7 @@ where
     if !edge.public_url.base_path.is_empty() {
         document.servers = Some(vec![Server::new(&edge.public_url.base_path)]);
     }
-
-    let settings = Arc::new(edge.http.clone());
-    let api = innermost(api)
-        .layer(from_fn_with_state(settings.clone(), api_stack))
-        .layer(compression())
-        .layer(Extension(Document::new(&document)));
-    let bytes = innermost(bytes).layer(from_fn_with_state(settings.clone(), bytes_stack));
-    let ops = innermost(ops);
-    let router = across_origins(api, edge)
-        .merge(across_origins(bytes, edge))
-        .merge(ops)
-        .fallback(no_route)
-        .layer(from_fn_with_state(outer(edge), envelope))
-        .with_state(state);
-    App { router, openapi: document }
+    (Routers { api, bytes, ops }, document)
 }
 
 fn outer(edge: &Edge) -> Envelope {

@@ -14,20 +14,32 @@ pub mod middleware;
 pub mod openapi;
 pub mod problem;
 pub mod routes;
+pub mod running;
 pub mod server;
 
-use app::Stacks;
+use app::{App, Edge, PublicUrl};
+use config::HttpSettings;
+use routes::ApiState;
+use vidcore::Platform;
 
-/// Every route, by stack.
-pub fn stacks<S: Clone + Send + Sync + 'static>() -> Stacks<S> {
-    let mut stacks = Stacks::default();
-    stacks.ops = stacks.ops.routes(utoipa_axum::routes!(routes::ops::healthz));
-    stacks
+/// The whole API over `platform`, to serve alone or to nest in any axum application.
+///
+/// URLs in bodies stand under the path of the platform's `public_url`; nest the router at that path.
+/// Rate limits count addresses by `ConnectInfo<SocketAddr>`; where the application provides none, all
+/// anonymous callers share one address, which is logged once.
+pub fn router(platform: Platform) -> axum::Router {
+    app(platform, HttpSettings::default()).router
+}
+
+/// The API over `platform` with bounds and origins of your own, and its document.
+pub fn app(platform: Platform, http: HttpSettings) -> App {
+    let nowhere = PublicUrl { https: false, base_path: String::new() };
+    let public_url = PublicUrl::parse(&platform.settings().public_url).unwrap_or(nowhere);
+    app::assemble(routes::stacks(), ApiState::new(platform), &Edge::new(http, public_url))
 }
 
 /// The OpenAPI 3.1 document of every route.
 pub fn document() -> utoipa::openapi::OpenApi {
-    let edge =
-        app::Edge::new(config::HttpSettings::default(), app::PublicUrl { https: false, base_path: String::new() });
-    app::assemble(stacks(), (), &edge).openapi
+    let edge = Edge::new(HttpSettings::default(), PublicUrl { https: false, base_path: String::new() });
+    app::document(routes::stacks(), &edge)
 }

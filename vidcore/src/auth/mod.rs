@@ -222,5 +222,5 @@ pub trait AccountStore: Send + Sync {
 
     /// Deletes the refresh tokens that expired by `now`, and the sessions whose last token did, and
     /// returns how many rows went. An expired token is refused whether or not its row is there.
-    async fn prune_sessions(&self, now: Timestamp) -> Result<u64, AccountError>;
+    async fn prune_sessions(&self, now: Timestamp) -> Result<u64, StoreError>;
 }

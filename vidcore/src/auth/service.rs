@@ -22,6 +22,7 @@ use crate::id::{SessionId, UserId};
 use crate::idempotency::{IdempotencyKey, IdempotencyRecord};
 use crate::keys::KeyRing;
 use crate::page::{PageLimit, Position};
+use crate::platform::parts::Parts;
 use crate::platform::settings::AuthSettings;
 use crate::store::{Causes, Outcome};
 
@@ -68,9 +69,20 @@ impl FromStr for AccountRef {
 }
 
 impl Auth {
-    /// A service over `store` that signs with the keys of `keys` and remembers idempotency keys for
-    /// `keep_keys`.
-    pub fn new(
+    pub(crate) fn new(parts: &Parts) -> Self {
+        Self::over(
+            Arc::clone(&parts.store) as Arc<dyn AccountStore>,
+            parts.keys.clone(),
+            Arc::clone(&parts.clock),
+            Arc::clone(&parts.entropy),
+            &parts.settings.auth,
+            Duration::from_secs(parts.settings.catalog.idempotency_keep_s),
+        )
+    }
+
+    /// A service over `store` alone, for programs without a `Platform`: it signs with the keys of
+    /// `keys` and remembers idempotency keys for `keep_keys`.
+    pub fn over(
         store: Arc<dyn AccountStore>,
         keys: KeyRing,
         clock: Arc<dyn Clock>,

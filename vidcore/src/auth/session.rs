@@ -77,7 +77,7 @@ impl RefreshToken {
             .open_in_place(Nonce::assume_unique_for_key(*nonce), Aad::empty(), &mut body)
             .map_err(|_| BadSeal)?;
         let (token, expires_at) = plain.split_first_chunk::<TOKEN_LEN>().ok_or(BadSeal)?;
-        let expires_at = i64::from_be_bytes((&*expires_at).try_into().map_err(|_| BadSeal)?);
+        let expires_at = expires_at.first_chunk().copied().map(i64::from_be_bytes).ok_or(BadSeal)?;
         Ok(Successor { token: Self(Zeroizing::new(*token)), expires_at: Timestamp::from_millis(expires_at) })
     }
 

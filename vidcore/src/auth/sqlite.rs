@@ -11,7 +11,7 @@ use crate::clock::Timestamp;
 use crate::id::{SessionId, UserId};
 use crate::page::Position;
 use crate::store::sqlite::{Fail, SqliteStore, named, refuse};
-use crate::store::{Causes, Outcome};
+use crate::store::{Causes, Outcome, StoreError};
 
 type Result<T, E = Fail<AccountError>> = std::result::Result<T, E>;
 
@@ -421,7 +421,7 @@ impl AccountStore for SqliteStore {
         self.read("read the state of a session", move |db| Ok(find_state(db, user, session, now)?)).await
     }
 
-    async fn prune_sessions(&self, now: Timestamp) -> Result<u64, AccountError> {
+    async fn prune_sessions(&self, now: Timestamp) -> Result<u64, StoreError> {
         self.command("prune sessions", Causes::none(), move |db, _| {
             let gone = prune_tokens(db, now)? + prune_families(db, now)?;
             Ok(gone as u64)

@@ -201,3 +201,19 @@ impl From<crate::page::BadCursor> for CatalogError {
         Self::BadCursor
     }
 }
+
+impl From<LoadError<Self>> for CatalogError {
+    /// A load's error is shared by all who waited; each gets its own.
+    fn from(error: LoadError<Self>) -> Self {
+        match error {
+            LoadError::Failed(error) => match &*error {
+                Self::Store(error) => Self::Store(error.again()),
+                _ => Self::NotFound,
+            },
+            LoadError::CutOff => {
+                let source = "the load was cut off".into();
+                Self::Store(StoreError::Unavailable { operation: "load a cached value", source })
+            }
+        }
+    }
+}

@@ -8,8 +8,8 @@ use crate::auth::Actor;
 use crate::cache::{Cached, ReadThrough};
 use crate::catalog::view::{RenditionView, StatusView, VideoView};
 use crate::catalog::{
-    CatalogError, NewVideo, OwnerScope, POPULAR, PatchVideo, SearchTerms, TrashVideo, VIDEO_PAGES, Video, VideoPatch,
-    VideoStatus, Visibility, input,
+    CatalogError, NewVideo, OwnerScope, POPULAR, PatchVideo, TrashVideo, VIDEO_PAGES, Video, VideoPatch, VideoStatus,
+    Visibility, input,
 };
 use crate::events::NewChange;
 use crate::id::{UserId, VideoId};

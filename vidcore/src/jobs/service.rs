@@ -45,7 +45,7 @@ pub struct JobView {
     pub cancel_requested: bool,
     /// When it was enqueued.
     pub created_at: Timestamp,
-    /// When it last changed state.
+    /// When it last changed: its state, or its lease by a heartbeat.
     pub updated_at: Timestamp,
     /// When it ended.
     pub finished_at: Option<Timestamp>,

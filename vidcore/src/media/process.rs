@@ -1,304 +1,266 @@
-//! The job that turns a source into renditions: probe, plan, encode each, store, publish each.
-//!
-//! Idempotent: what an earlier attempt published is found ready and left alone. Files are made in a
-//! private folder that goes away with the attempt.
+//! Running one tool to its end, or ending it: bounded output, a time limit, cancellation, and no
+//! process left behind whichever way the call ends.
 
+use std::ffi::OsString;
+use std::io;
+use std::panic::AssertUnwindSafe;
 use std::path::Path;
-use std::sync::Arc;
+use std::process::{ExitStatus, Stdio};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
-use async_trait::async_trait;
+use rustix::process::{Pid, Signal, kill_process_group};
+use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::process::{Child, ChildStderr, ChildStdout, Command};
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
 
-use crate::catalog::CatalogError;
-use crate::catalog::service::stale;
-use crate::id::RenditionId;
-use crate::jobs::worker::{JobContext, JobFailure, JobHandler};
-use crate::media::jobs::{ProcessPayload, failure, payload};
-use crate::media::{
-    EncodeRequest, Encoded, MediaError, MediaInfo, NewObject, OutputFile, PlannedRendition, PublishRendition,
-    Rendition, RenditionKind, RenditionPlan, RenditionStatus, Source,
-};
-use crate::platform::parts::Parts;
-use crate::storage::objects::{ObjectError, WriteError};
-use crate::store::Causes;
+use crate::clock::Clock;
+use crate::media::MediaError;
 
-/// Share of the job's progress at which encoding begins: fetching and probing come before.
-const ENCODE_BEGINS: f32 = 0.05;
+/// How much of what a tool says on its standard error is kept: the end of it.
+const STDERR_TAIL_BYTES: usize = 4096;
 
-/// Runs [`PROCESS_VIDEO`](crate::media::jobs::PROCESS_VIDEO).
+/// Starts asked for and not yet made; each waits less than a millisecond.
+const PENDING_STARTS: usize = 16;
+
+/// One call of a tool.
 #[derive(Debug)]
-pub(crate) struct ProcessVideo(pub(crate) Arc<Parts>);
-
-/// One attempt.
-struct Attempt<'a> {
-    parts: &'a Parts,
-    context: &'a JobContext,
-    source: Source,
-    /// Holds the fetched original and every output.
-    folder: ScratchFolder,
+pub(crate) struct Call<'a> {
+    /// Program and arguments; never interpreted by a shell.
+    pub(crate) line: Vec<OsString>,
+    /// Where it runs.
+    pub(crate) folder: &'a Path,
+    /// How long it may take.
+    pub(crate) limit: Duration,
+    pub(crate) clock: &'a dyn Clock,
+    pub(crate) cancel: &'a CancellationToken,
 }
 
-#[async_trait]
-impl JobHandler for ProcessVideo {
-    async fn run(&self, context: JobContext) -> Result<(), JobFailure> {
-        let payload: ProcessPayload = payload(&context)?;
-        let started = self.0.store.start_processing(context.lease.fence(), payload.source, self.0.now()).await;
-        let source = match started {
-            Ok(source) => source,
-            // Trashed, or another source took its place: there is nothing left to do.
-            Err(CatalogError::NotFound) => return Ok(()),
-            Err(error) => return Err(failure(error)),
-        };
-        let folder = ScratchFolder::new(&self.0.settings.data_dir.join("scratch"), &context)
-            .await
-            .map_err(|error| JobFailure::Retry(error.into()))?;
-        let attempt = Attempt { parts: &self.0, context: &context, source, folder };
-        let outcome = attempt.run().await;
-        attempt.folder.remove().await;
-        match outcome {
-            // The video was trashed while its renditions were made.
-            Err(JobFailure::Retry(error)) if is_not_found(&error) => Ok(()),
-            outcome => outcome,
+/// How a tool ended.
+#[derive(Debug)]
+pub(crate) struct Finished {
+    pub(crate) status: ExitStatus,
+    /// The end of its standard error, at most 4 KiB, other than UTF-8 replaced.
+    pub(crate) stderr: String,
+}
+
+/// Runs the tool and hands its standard output to `on_output`, piece by piece.
+///
+/// # Errors
+/// [`MediaError::Cancelled`], [`MediaError::TimedOut`]: the tool's whole process group is dead and
+/// reaped by then. [`MediaError::Failed`] if it could not be started or watched.
+///
+/// # Cancel safety
+/// Dropping the future kills the process group.
+pub(crate) async fn run(call: Call<'_>, on_output: impl FnMut(&[u8]) + Send) -> Result<Finished, MediaError> {
+    let Call { line, folder, limit, clock, cancel } = call;
+    if cancel.is_cancelled() {
+        return Err(MediaError::Cancelled);
+    }
+    let mut running = start(&line, folder).await.map_err(|error| failed("the tool could not be started", error))?;
+    let (stdout, stderr) = running.outputs().map_err(|error| failed("the tool could not be started", error))?;
+    let outcome = {
+        let work = async { tokio::try_join!(drain(stdout, on_output), tail(stderr), running.wait()) };
+        tokio::select! {
+            biased;
+            () = cancel.cancelled() => Err(MediaError::Cancelled),
+            () = clock.sleep(limit) => Err(MediaError::TimedOut { limit }),
+            ended = work => ended.map_err(|error| failed("the tool could not be watched", error)),
+        }
+    };
+    match outcome {
+        Ok(((), stderr, status)) => Ok(Finished { status, stderr }),
+        Err(error) => {
+            running.kill_group();
+            // Nothing outlives SIGKILL for long; the caller may rely on the folder being still.
+            let _ = running.wait().await;
+            Err(error)
         }
     }
 }
 
-fn is_not_found(error: &crate::store::BoxError) -> bool {
-    matches!(error.downcast_ref::<CatalogError>(), Some(CatalogError::NotFound))
-}
-
-impl Attempt<'_> {
-    async fn run(&self) -> Result<(), JobFailure> {
-        let input = self.folder.path.join("source");
-        self.parts.objects.materialize(&self.source.object_key, &input).await.map_err(object_failure)?;
-        let info = self.parts.transcoder.probe(&input, &self.context.cancel).await.map_err(media_failure)?;
-        let plans = self.parts.transcoder.plan(&info);
-        let planned = plans.iter().map(|plan| self.planned(plan)).collect();
-        let rows = self
-            .parts
-            .store
-            .plan_processing(self.context.lease.fence(), self.source.id, info.clone(), planned, self.parts.now())
-            .await
-            .map_err(failure)?;
-        self.context.progress(ENCODE_BEGINS);
-        self.poster(&input, &info).await?;
-        self.encode_all(&input, &info, &plans, &rows).await
-    }
-
-    fn planned(&self, plan: &RenditionPlan) -> PlannedRendition {
-        PlannedRendition {
-            id: RenditionId::new(self.parts.now(), &*self.parts.entropy),
-            name: plan.name.clone(),
-            kind: plan.kind,
-            width: plan.width,
-            height: plan.height,
+/// Reads to the end and keeps nothing.
+async fn drain(mut stdout: ChildStdout, mut on_output: impl FnMut(&[u8])) -> io::Result<()> {
+    let mut piece = [0; 4096];
+    loop {
+        match stdout.read(&mut piece).await? {
+            0 => return Ok(()),
+            read => on_output(&piece[..read]),
         }
     }
+}
 
-    /// Makes what is not ready yet. One rendition that cannot be made does not keep the others back;
-    /// the attempt fails if any could not, and succeeds for good if at least one is ready and the
-    /// others are hopeless.
-    async fn encode_all(
-        &self,
-        input: &Path,
-        info: &MediaInfo,
-        plans: &[RenditionPlan],
-        rows: &[Rendition],
-    ) -> Result<(), JobFailure> {
-        let mut ready = rows.iter().any(|row| row.status == RenditionStatus::Ready);
-        let mut hopeless = None;
-        let mut retryable = None;
-        for (index, plan) in plans.iter().enumerate() {
-            let Some(row) = rows.iter().find(|row| row.name == plan.name && row.status != RenditionStatus::Ready)
-            else {
-                continue;
-            };
-            let step = Step { index, of: plans.len() };
-            match self.rendition(input, info, plan, row, step).await {
-                Ok(()) => ready = true,
-                Err(end @ (JobFailure::Fenced | JobFailure::Cancelled)) => return Err(end),
-                Err(JobFailure::Permanent(reason)) => {
-                    self.give_up(row, &reason).await?;
-                    hopeless = Some(reason);
-                }
-                Err(failure) => {
-                    self.give_up(row, "This rendition could not be made.").await?;
-                    retryable = Some(failure);
-                }
+/// Reads to the end and keeps the last 4 KiB.
+async fn tail(mut stderr: impl AsyncRead + Unpin) -> io::Result<String> {
+    let mut kept: Vec<u8> = Vec::with_capacity(2 * STDERR_TAIL_BYTES);
+    let mut piece = [0; STDERR_TAIL_BYTES];
+    loop {
+        let read = stderr.read(&mut piece).await?;
+        if read == 0 {
+            return Ok(String::from_utf8_lossy(&kept).into_owned());
+        }
+        kept.extend_from_slice(&piece[..read]);
+        kept.drain(..kept.len().saturating_sub(STDERR_TAIL_BYTES));
+    }
+}
+
+/// A tool that runs, as the leader of its own process group. Dropping it kills the group.
+#[derive(Debug)]
+struct Running {
+    child: Child,
+    /// The group, until its leader is reaped: from then on the number may be another's.
+    group: Option<Pid>,
+}
+
+impl Running {
+    fn new(child: Child) -> Self {
+        let group = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
+        Self { child, group }
+    }
+
+    fn outputs(&mut self) -> io::Result<(ChildStdout, ChildStderr)> {
+        let outputs = self.child.stdout.take().zip(self.child.stderr.take());
+        outputs.ok_or_else(|| io::Error::other("the tool has no output"))
+    }
+
+    async fn wait(&mut self) -> io::Result<ExitStatus> {
+        let status = self.child.wait().await?;
+        self.group = None;
+        Ok(status)
+    }
+
+    fn kill_group(&mut self) {
+        if let Some(group) = self.group {
+            // It may have ended in this very moment; then there is nothing to kill.
+            let _ = kill_process_group(group, Signal::KILL);
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // The runtime reaps the child afterwards: it was made with `kill_on_drop`.
+        self.kill_group();
+    }
+}
+
+struct Order {
+    command: Command,
+    runtime: Handle,
+    answer: oneshot::Sender<io::Result<Running>>,
+}
+
+async fn start(line: &[OsString], folder: &Path) -> io::Result<Running> {
+    let (program, arguments) = line.split_first().ok_or_else(|| io::Error::other("an empty command line"))?;
+    let mut command = Command::new(program);
+    command.args(arguments).current_dir(folder).env_clear();
+    // PATH alone is inherited: the programs of the sandbox are looked up in it.
+    command.env("PATH", std::env::var_os("PATH").unwrap_or_else(|| "/usr/bin:/bin".into()));
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.process_group(0).kill_on_drop(true);
+    let (answer, started) = oneshot::channel();
+    let order = Order { command, runtime: Handle::current(), answer };
+    starter()?.send(order).await.map_err(|_| io::Error::other("the starting thread is gone"))?;
+    started.await.map_err(|_| io::Error::other("the starting thread is gone"))?
+}
+
+/// The one thread of this process that starts tools.
+///
+/// The signal of parent death follows the *thread* that forked, not the process: a worker thread of
+/// the runtime, which may end at any time, would take its children with it. This one never ends.
+fn starter() -> io::Result<mpsc::Sender<Order>> {
+    static STARTER: Mutex<Option<mpsc::Sender<Order>>> = Mutex::new(None);
+    let mut starter = STARTER.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(sender) = &*starter {
+        return Ok(sender.clone());
+    }
+    let (sender, orders) = mpsc::channel(PENDING_STARTS);
+    std::thread::Builder::new().name("media-starter".to_owned()).spawn(move || start_all(orders))?;
+    *starter = Some(sender.clone());
+    Ok(sender)
+}
+
+fn start_all(mut orders: mpsc::Receiver<Order>) {
+    while let Some(Order { mut command, runtime, answer }) = orders.blocking_recv() {
+        let _entered = runtime.enter();
+        // A runtime that is shutting down may panic here; this thread must not end with it.
+        let started = std::panic::catch_unwind(AssertUnwindSafe(|| command.spawn().map(Running::new)));
+        let started = started.unwrap_or_else(|_| Err(io::Error::other("the runtime is shutting down")));
+        // Nobody waits any more: the answer comes back and is dropped, which kills the tool.
+        drop(answer.send(started));
+    }
+}
+
+fn failed(message: &str, error: io::Error) -> MediaError {
+    MediaError::Failed { message: message.to_owned(), source: Some(Box::new(error)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::{ManualClock, SystemClock};
+
+    fn words(line: &[&str]) -> Vec<OsString> {
+        line.iter().map(OsString::from).collect()
+    }
+
+    async fn call(line: &[&str], clock: &dyn Clock, cancel: &CancellationToken) -> Result<Finished, MediaError> {
+        let limit = Duration::from_secs(60);
+        run(Call { line: words(line), folder: Path::new("/"), limit, clock, cancel }, |_| {}).await
+    }
+
+    #[tokio::test]
+    async fn only_the_end_of_endless_complaints_is_kept() {
+        let script = "i=0; while [ $i -lt 3000 ]; do echo \"complaint $i\" >&2; i=$((i+1)); done";
+        let finished = call(&["sh", "-c", script], &SystemClock::new(), &CancellationToken::new()).await;
+        let stderr = finished.expect("the shell runs").stderr;
+        assert_eq!(STDERR_TAIL_BYTES, stderr.len());
+        assert!(stderr.ends_with("complaint 2999\n"));
+    }
+
+    #[tokio::test]
+    async fn nothing_of_the_environment_is_inherited_but_the_path() {
+        let line = words(&["env"]);
+        let (clock, cancel) = (SystemClock::new(), CancellationToken::new());
+        let mut output = Vec::new();
+        let call =
+            Call { line, folder: Path::new("/"), limit: Duration::from_secs(60), clock: &clock, cancel: &cancel };
+        run(call, |piece| output.extend_from_slice(piece)).await.expect("env runs");
+        let names: Vec<_> = output.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).collect();
+        assert_eq!(1, names.len());
+        assert!(names[0].starts_with(b"PATH="));
+    }
+
+    #[tokio::test]
+    async fn a_tool_is_killed_when_its_time_is_up() {
+        let clock = ManualClock::default();
+        let cancel = CancellationToken::new();
+        let mut running = Box::pin(call(&["sleep", "600"], &clock, &cancel));
+        assert!(futures_util::poll!(&mut running).is_pending());
+        clock.advance(Duration::from_secs(61));
+        // The clock is read when the tool has started, so it is moved until it has.
+        let ended = loop {
+            tokio::select! {
+                ended = &mut running => break ended,
+                () = tokio::task::yield_now() => clock.advance(Duration::from_secs(61)),
             }
-        }
-        match (retryable, hopeless) {
-            (Some(failure), _) => Err(failure),
-            (None, Some(reason)) if !ready => Err(JobFailure::Permanent(reason)),
-            _ => Ok(()),
-        }
-    }
-
-    async fn give_up(&self, row: &Rendition, reason: &str) -> Result<(), JobFailure> {
-        let fence = self.context.lease.fence();
-        self.parts.store.fail_rendition(fence, row.id, reason.to_owned()).await.map_err(failure)
-    }
-
-    async fn rendition(
-        &self,
-        input: &Path,
-        info: &MediaInfo,
-        plan: &RenditionPlan,
-        row: &Rendition,
-        step: Step,
-    ) -> Result<(), JobFailure> {
-        let fence = self.context.lease.fence();
-        let prefix = match plan.kind {
-            // The original itself is published: it has no prefix of its own.
-            RenditionKind::File => self.source.object_key.clone(),
-            RenditionKind::Hls => format!("renditions/{}/{}/{}", self.source.video, fence.token, plan.name),
         };
-        self.parts.store.begin_rendition(fence, row.id, prefix.clone(), self.parts.now()).await.map_err(failure)?;
-        let output = self.folder.make(&plan.name).await.map_err(|error| JobFailure::Retry(error.into()))?;
-        let request = EncodeRequest {
-            input: input.to_owned(),
-            info: info.clone(),
-            output: output.clone(),
-            plan: plan.clone(),
-            progress: self.progress(step),
-            cancel: self.context.cancel.clone(),
-        };
-        let encoded = self.parts.transcoder.encode(request).await.map_err(media_failure)?;
-        let objects = self.store_files(&output, &prefix, &encoded.files).await?;
-        self.publish(row, encoded, objects).await
+        assert!(matches!(ended, Err(MediaError::TimedOut { limit }) if limit == Duration::from_secs(60)));
     }
 
-    fn progress(&self, step: Step) -> crate::media::Progress {
-        let context = self.context.clone();
-        Arc::new(move |share| {
-            crate::failpoints::hit("mid-encode");
-            let done = (step.index as f32 + share.clamp(0.0, 1.0)) / step.of.max(1) as f32;
-            context.progress(ENCODE_BEGINS + (1.0 - ENCODE_BEGINS) * done);
-        })
+    #[tokio::test]
+    async fn a_program_that_is_not_there_is_a_failure() {
+        let ended = call(&["/no/such/program"], &SystemClock::new(), &CancellationToken::new()).await;
+        assert!(matches!(ended, Err(MediaError::Failed { .. })));
     }
 
-    async fn publish(&self, row: &Rendition, encoded: Encoded, objects: Vec<NewObject>) -> Result<(), JobFailure> {
-        let command = PublishRendition {
-            fence: self.context.lease.fence(),
-            rendition: row.id,
-            bandwidth: encoded.bandwidth,
-            codecs: encoded.codecs,
-            objects,
-            now: self.parts.now(),
-        };
-        crate::failpoints::hit("before-publish");
-        self.parts.store.publish_rendition(command, self.causes()).await.map_err(failure)?;
-        crate::failpoints::hit("published-before-done");
-        Ok(())
+    #[tokio::test]
+    async fn a_cancelled_call_starts_nothing() {
+        let cancel = CancellationToken::new();
+        cancel.cancel();
+        let ended = call(&["/no/such/program"], &SystemClock::new(), &cancel).await;
+        assert!(matches!(ended, Err(MediaError::Cancelled)));
     }
-
-    /// A poster is worth having, not worth failing for: only the end of the attempt ends it.
-    async fn poster(&self, input: &Path, info: &MediaInfo) -> Result<(), JobFailure> {
-        let output = self.folder.make("poster").await.map_err(|error| JobFailure::Retry(error.into()))?;
-        let made = self.parts.transcoder.poster(input, info, &output, &self.context.cancel).await;
-        let file = match made {
-            Ok(Some(file)) => file,
-            Ok(None) => return Ok(()),
-            Err(MediaError::Cancelled) => return Err(JobFailure::Cancelled),
-            Err(error) => {
-                tracing::warn!(error = %error, "no poster could be made");
-                return Ok(());
-            }
-        };
-        let fence = self.context.lease.fence();
-        let prefix = format!("renditions/{}/{}/poster", self.source.video, fence.token);
-        let (store, video, now) = (&self.parts.store, self.source.video, self.parts.now());
-        store.begin_prefix(fence, video, prefix.clone(), now).await.map_err(failure)?;
-        for object in self.store_files(&output, &prefix, &[file]).await? {
-            store.publish_poster(fence, video, object, now, self.causes()).await.map_err(failure)?;
-        }
-        Ok(())
-    }
-
-    async fn store_files(
-        &self,
-        folder: &Path,
-        prefix: &str,
-        files: &[OutputFile],
-    ) -> Result<Vec<NewObject>, JobFailure> {
-        let mut objects = Vec::with_capacity(files.len());
-        for file in files {
-            if self.context.cancel.is_cancelled() {
-                return Err(JobFailure::Cancelled);
-            }
-            let key = format!("{prefix}/{}", file.name);
-            let written = self.parts.objects.put_file(&key, &folder.join(&file.name)).await.map_err(write_failure)?;
-            objects.push(NewObject {
-                key,
-                size_bytes: written.size_bytes,
-                sha256: written.sha256,
-                content_type: file.content_type.to_owned(),
-            });
-        }
-        Ok(objects)
-    }
-
-    fn causes(&self) -> Causes {
-        stale(self.source.video).into_iter().fold(Causes::none(), Causes::change)
-    }
-}
-
-/// Which of the renditions is being made.
-#[derive(Clone, Copy)]
-struct Step {
-    index: usize,
-    of: usize,
-}
-
-/// A private folder under the data folder, removed when the attempt ends. What a killed process left
-/// is removed by the next attempt of the same job.
-struct ScratchFolder {
-    path: std::path::PathBuf,
-}
-
-impl ScratchFolder {
-    async fn new(root: &Path, context: &JobContext) -> std::io::Result<Self> {
-        let of_job = root.join(context.lease.job.id.to_string());
-        match tokio::fs::remove_dir_all(&of_job).await {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let path = of_job.join(context.lease.token.to_string());
-        tokio::fs::create_dir_all(&path).await?;
-        Ok(Self { path })
-    }
-
-    async fn make(&self, name: &str) -> std::io::Result<std::path::PathBuf> {
-        let path = self.path.join(format!("out-{name}"));
-        tokio::fs::create_dir(&path).await?;
-        Ok(path)
-    }
-
-    /// Removes this attempt's folder; the job's own only once no other attempt is in it.
-    async fn remove(&self) {
-        if let Err(error) = tokio::fs::remove_dir_all(&self.path).await {
-            tracing::warn!(%error, "a scratch folder could not be removed");
-        }
-        if let Some(of_job) = self.path.parent() {
-            let _ = tokio::fs::remove_dir(of_job).await;
-        }
-    }
-}
-
-fn media_failure(error: MediaError) -> JobFailure {
-    match error {
-        MediaError::Unacceptable { reason } => JobFailure::Permanent(reason),
-        MediaError::Cancelled => JobFailure::Cancelled,
-        error => JobFailure::Retry(error.into()),
-    }
-}
-
-fn object_failure(error: ObjectError) -> JobFailure {
-    match error {
-        ObjectError::NotFound => JobFailure::Permanent("The stored file is missing.".to_owned()),
-        error => JobFailure::Retry(error.into()),
-    }
-}
-
-fn write_failure(error: WriteError) -> JobFailure {
-    JobFailure::Retry(error.into())
 }

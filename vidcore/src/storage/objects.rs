@@ -377,3 +377,10 @@ fn failure(operation: &'static str, error: object_store::Error) -> ObjectError {
     }
     ObjectError::Unavailable { operation, source: error.into() }
 }
+
+/// The SHA-256 of bytes in memory.
+pub fn sha256(bytes: &[u8]) -> [u8; 32] {
+    let mut hash = Context::new(&SHA256);
+    hash.update(bytes);
+    digest(hash)
+}

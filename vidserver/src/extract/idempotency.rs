@@ -4,7 +4,6 @@
 use std::fmt;
 use std::sync::Arc;
 
-use aws_lc_rs::hmac;
 use axum::extract::{FromRef, FromRequest, MatchedPath, OriginalUri, Request};
 use http::{HeaderMap, HeaderName, Method, request};
 use vidcore::idempotency::IdempotencyKey;
@@ -27,34 +26,6 @@ pub trait RequestFingerprint: fmt::Debug + Send + Sync + 'static {
     fn fingerprint(&self, method: &Method, target: &str, body: &[u8]) -> [u8; 32];
 }
 
-/// HMAC-SHA-256 under one key.
-pub struct HmacFingerprint(hmac::Key);
-
-impl HmacFingerprint {
-    /// A fingerprint under `key`, which serves no other purpose.
-    pub fn new(key: &[u8; 32]) -> Self {
-        Self(hmac::Key::new(hmac::HMAC_SHA256, key))
-    }
-}
-
-impl fmt::Debug for HmacFingerprint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("HmacFingerprint(***)")
-    }
-}
-
-impl RequestFingerprint for HmacFingerprint {
-    fn fingerprint(&self, method: &Method, target: &str, body: &[u8]) -> [u8; 32] {
-        let mut context = hmac::Context::with_key(&self.0);
-        // Lengths go first, so that no two requests run together to the same bytes.
-        for part in [method.as_str().as_bytes(), target.as_bytes(), body] {
-            context.update(&(part.len() as u64).to_be_bytes());
-            context.update(part);
-        }
-        context.sign().as_ref().try_into().expect("an HMAC-SHA-256 has 32 bytes")
-    }
-}
-
 /// The caller's key with the fingerprint of its request; not yet bound to the caller.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PresentedKey {
@@ -64,6 +35,11 @@ pub struct PresentedKey {
 }
 
 impl PresentedKey {
+    /// The key `key` of a request to `route`, a matched pattern.
+    pub fn new(key: &str, fingerprint: [u8; 32], method: &Method, route: &str) -> Self {
+        Self { key: key.to_owned(), fingerprint, route: format!("{method} {route}") }
+    }
+
     /// Binds the key to the route and to `caller`: a user's id, or an anonymous caller's e-mail
     /// address or network address.
     pub fn scoped(self, caller: &str) -> IdempotencyKey {
@@ -92,14 +68,10 @@ where
         let presented = presented_key(request.headers())?;
         let (head, bytes) = read(request).await?;
         let body = B::from_body(&head, &bytes)?;
-        let key = presented.map(|key| PresentedKey {
-            key,
-            fingerprint: Arc::<dyn RequestFingerprint>::from_ref(state).fingerprint(
-                &head.method,
-                &target(&head),
-                &bytes,
-            ),
-            route: format!("{} {}", head.method, route(&head)),
+        let key = presented.map(|key| {
+            let fingerprint = Arc::<dyn RequestFingerprint>::from_ref(state);
+            let fingerprint = fingerprint.fingerprint(&head.method, &target(&head), &bytes);
+            PresentedKey::new(&key, fingerprint, &head.method, &route(&head))
         });
         Ok(Self { body, key })
     }
@@ -153,18 +125,8 @@ mod tests {
     }
 
     #[test]
-    fn parts_of_a_request_never_run_together() {
-        let print = HmacFingerprint::new(&[7; 32]);
-        let one = print.fingerprint(&Method::POST, "/a", b"bc");
-        assert_eq!(one, print.fingerprint(&Method::POST, "/a", b"bc"));
-        assert_ne!(one, print.fingerprint(&Method::POST, "/ab", b"c"));
-        assert_ne!(one, print.fingerprint(&Method::PUT, "/a", b"bc"));
-        assert_ne!(one, HmacFingerprint::new(&[8; 32]).fingerprint(&Method::POST, "/a", b"bc"));
-    }
-
-    #[test]
     fn the_same_key_of_two_callers_has_two_scopes() {
-        let key = PresentedKey { key: "k".into(), fingerprint: [0; 32], route: "POST /x".into() };
+        let key = PresentedKey::new("k", [0; 32], &Method::POST, "/x");
         assert_ne!(key.clone().scoped("user_a").scope, key.scoped("user_b").scope);
     }
 }

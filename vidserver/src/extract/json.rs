@@ -24,10 +24,12 @@ pub(super) fn parse<T: DeserializeOwned + Validate<Context = ()>>(bytes: &[u8]) 
 /// Checks the rules a type states about its members.
 pub(super) fn validate<T: Validate<Context = ()>>(value: &T) -> Result<(), Problem> {
     value.validate().map_err(|report| {
-        let errors = report
+        let mut errors: Vec<_> = report
             .iter()
             .map(|(path, error)| FieldError { pointer: garde_pointer(path), detail: error.message().to_owned() })
             .collect();
+        // The report's own order is that of a tree walk, and no promise of garde's.
+        errors.sort_by(|a, b| a.pointer.cmp(&b.pointer));
         Problem::new(code::INVALID_BODY).errors(errors)
     })
 }
@@ -161,13 +163,7 @@ mod tests {
 
     #[test]
     fn syntax_is_told_apart_from_shape() {
-        let deep = format!("{{\"title\":{}", "[".repeat(200));
-        for body in ["", "{", "{\"title\":}", "{\"title\":\"a\"} x", deep.as_str()] {
-            // A value of the wrong type is met before its depth where the type allows no nesting.
-            if body == deep.as_str() {
-                assert!(serde_json::from_str::<serde_json::Value>(body).is_err());
-                continue;
-            }
+        for body in ["", "{", "{\"title\":}", "{\"title\":\"a\"} x", "{\"title\":\"\u{1}\"}"] {
             assert_eq!("malformed_json", refusal(body).0, "{body}");
         }
     }
@@ -186,7 +182,7 @@ mod tests {
         let (code, errors) = refusal(r#"{"title":"toolong","parts":[{"no":11}]}"#);
         assert_eq!("invalid_body", code);
         let pointers: Vec<_> = errors.iter().map(|(pointer, _)| pointer.as_str()).collect();
-        assert_eq!(vec!["/title", "/parts/0/no"], pointers);
+        assert_eq!(vec!["/parts/0/no", "/title"], pointers);
     }
 
     #[test]

@@ -90,6 +90,7 @@ mod tests {
         #[garde(range(min = 1, max = 100))]
         limit: Option<u16>,
         #[garde(skip)]
+        #[allow(dead_code, reason = "only parsed")]
         owner: Option<VideoId>,
     }
 

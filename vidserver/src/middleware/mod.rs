@@ -1,5 +1,6 @@
 //! What stands around the routes: the envelope every request passes, and the layers of each stack.
 
+pub mod admission;
 pub mod body_guard;
 pub mod client;
 mod compression;

@@ -3,14 +3,16 @@
 //! The library's enums may grow; a variant this file does not know yet is [`code::INTERNAL`], so that
 //! it is logged with its text and noticed, and the client learns nothing by accident.
 
-use vidcore::auth::AccountError;
+use vidcore::auth::AuthError;
 use vidcore::catalog::CatalogError;
+use vidcore::invalid::FieldProblem;
 use vidcore::jobs::JobError;
+use vidcore::media::playback::PlaybackError;
 use vidcore::storage::UploadError;
 use vidcore::storage::objects::ObjectError;
 use vidcore::store::StoreError;
 
-use super::{Problem, code};
+use super::{FieldError, Problem, code};
 use crate::middleware::body_guard::BodyStalled;
 
 /// How long a caller waits before it asks a store again that did not answer, in seconds.
@@ -42,14 +44,31 @@ impl From<ObjectError> for Problem {
     }
 }
 
-impl From<AccountError> for Problem {
-    fn from(error: AccountError) -> Self {
+impl From<AuthError> for Problem {
+    fn from(error: AuthError) -> Self {
         match error {
-            AccountError::EmailTaken => Self::new(code::EMAIL_TAKEN),
-            AccountError::HandleTaken => Self::new(code::HANDLE_TAKEN),
-            AccountError::NotFound => Self::not_found(),
-            AccountError::VersionMismatch { current } => version_mismatch(current),
-            AccountError::Store(store) => store.into(),
+            AuthError::Invalid(problems) => invalid(problems),
+            AuthError::EmailTaken => Self::new(code::EMAIL_TAKEN),
+            AuthError::HandleTaken => Self::new(code::HANDLE_TAKEN),
+            AuthError::BadCredentials => Self::new(code::INVALID_CREDENTIALS),
+            AuthError::BadToken(_) => Self::invalid_token(),
+            AuthError::RefreshRefused => Self::new(code::INVALID_REFRESH_TOKEN),
+            AuthError::VersionMismatch { current } => version_mismatch(current),
+            AuthError::NotFound => Self::not_found(),
+            AuthError::Busy => Self::unavailable(STORE_RETRY_S).caused_by(error),
+            AuthError::Store(store) => store.into(),
+            AuthError::Key { .. } | AuthError::Hash => Self::internal(error),
+            other => Self::internal(other),
+        }
+    }
+}
+
+impl From<PlaybackError> for Problem {
+    fn from(error: PlaybackError) -> Self {
+        match error {
+            PlaybackError::NotFound => Self::not_found(),
+            PlaybackError::Object(object) => object.into(),
+            PlaybackError::Store(store) => store.into(),
             other => Self::internal(other),
         }
     }
@@ -58,6 +77,7 @@ impl From<AccountError> for Problem {
 impl From<CatalogError> for Problem {
     fn from(error: CatalogError) -> Self {
         match error {
+            CatalogError::Invalid(problems) => invalid(problems),
             CatalogError::NotFound => Self::not_found(),
             CatalogError::VersionMismatch { current } => version_mismatch(current),
             CatalogError::WrongState { .. } => Self::new(code::WRONG_STATE).detail(error.to_string()),
@@ -86,6 +106,8 @@ impl From<JobError> for Problem {
 impl From<UploadError> for Problem {
     fn from(error: UploadError) -> Self {
         match error {
+            UploadError::Invalid(problems) => invalid(problems),
+            UploadError::BadSignature => Self::new(code::INVALID_SIGNATURE),
             UploadError::NotFound => Self::not_found(),
             UploadError::WrongState { .. } => Self::new(code::WRONG_STATE).detail(error.to_string()),
             UploadError::Expired => Self::new(code::UPLOAD_EXPIRED),
@@ -105,6 +127,11 @@ impl From<UploadError> for Problem {
             other => Self::internal(other),
         }
     }
+}
+
+fn invalid(problems: Vec<FieldProblem>) -> Problem {
+    let errors = problems.into_iter().map(|problem| FieldError { pointer: problem.field, detail: problem.message });
+    Problem::new(code::INVALID_BODY).errors(errors.collect())
 }
 
 fn version_mismatch(current: i64) -> Problem {
@@ -128,7 +155,7 @@ mod tests {
         assert_eq!("unavailable", code_of(unavailable()));
         assert_eq!("unavailable", code_of(CatalogError::Store(unavailable())));
         assert_eq!("storage_full", code_of(UploadError::Object(ObjectError::Full)));
-        assert_eq!("storage_full", code_of(AccountError::Store(StoreError::Full { operation: "write" })));
+        assert_eq!("storage_full", code_of(AuthError::Store(StoreError::Full { operation: "write" })));
         assert_eq!("idempotency_key_reused", code_of(JobError::Store(StoreError::KeyReused)));
         assert_eq!("internal", code_of(StoreError::Defect { operation: "read", source: "row".into() }));
     }

@@ -206,7 +206,7 @@ impl fmt::Debug for Problem {
             .field("code", &self.0.code.name)
             .field("detail", &self.0.detail)
             .field("errors", &self.0.errors)
-            .field("source", &self.0.source_chain())
+            .field("source", &self.source_chain())
             .finish()
     }
 }

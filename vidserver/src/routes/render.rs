@@ -5,6 +5,7 @@ use axum::response::{IntoResponse, Response};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, LINK, LOCATION};
 use http::{HeaderValue, StatusCode, Uri};
 use serde::Serialize;
+use vidcore::auth::{AccountView, Actor};
 use vidcore::cache::Cached;
 use vidcore::catalog::view::VideoView;
 use vidcore::page::Page;
@@ -21,6 +22,11 @@ pub enum Audience {
 }
 
 impl Audience {
+    /// Answers to a signed-in caller are its own.
+    pub fn of(actor: Option<&Actor>) -> Self {
+        if actor.is_some() { Self::Caller } else { Self::Everybody }
+    }
+
     fn header(self) -> HeaderValue {
         HeaderValue::from_static(match self {
             Self::Everybody => "public, max-age=0, must-revalidate",
@@ -41,13 +47,23 @@ pub fn secret<T: Serialize>(status: StatusCode, value: &T) -> Response {
 
 /// A video with its tag `"{version}-{digest}"`, or 304 if the caller holds it.
 pub fn video(cached: &Cached<VideoView>, held: &IfNoneMatch, audience: Audience) -> Response {
-    let tag = EntityTag::of_version(cached.value().version, &cached.digest());
+    let tag = EntityTag::of_version(cached.value.version, &cached.digest);
     bytes(cached, tag, held, audience)
+}
+
+/// The caller's own account with its tag, or 304 if the caller holds it.
+pub fn account(status: StatusCode, account: AccountView, held: Option<&IfNoneMatch>) -> Response {
+    let cached = Cached::new(account);
+    let tag = EntityTag::of_version(cached.value.version, &cached.digest);
+    match held {
+        Some(held) => bytes(&cached, tag, held, Audience::Caller),
+        None => send(status, &cached, tag, Audience::Caller),
+    }
 }
 
 /// A list with its tag `W/"{digest}"`, or 304 if the caller holds it.
 pub fn list<T>(cached: &Cached<T>, held: &IfNoneMatch, audience: Audience) -> Response {
-    let tag = EntityTag::of_list(&cached.digest());
+    let tag = EntityTag::of_list(&cached.digest);
     bytes(cached, tag, held, audience)
 }
 
@@ -64,7 +80,7 @@ pub fn page<T: Serialize>(page: Page<T>, uri: &Uri, held: &IfNoneMatch, audience
 /// A changed video with its new tag.
 pub fn changed(status: StatusCode, view: VideoView) -> Response {
     let cached = Cached::new(view);
-    let tag = EntityTag::of_version(cached.value().version, &cached.digest());
+    let tag = EntityTag::of_version(cached.value.version, &cached.digest);
     send(status, &cached, tag, Audience::Caller)
 }
 
@@ -90,12 +106,13 @@ fn send<T>(status: StatusCode, cached: &Cached<T>, tag: EntityTag, audience: Aud
         (ETAG, tag.header_value()),
         (CACHE_CONTROL, audience.header()),
     ];
-    (status, headers, Body::from(cached.json().clone())).into_response()
+    (status, headers, Body::from(cached.json.clone())).into_response()
 }
 
 /// The same path and query with another cursor.
 fn next_link(uri: &Uri, cursor: &str) -> String {
-    let kept = uri.query().unwrap_or_default().split('&').filter(|pair| !pair.is_empty() && !pair.starts_with("cursor="));
+    let kept =
+        uri.query().unwrap_or_default().split('&').filter(|pair| !pair.is_empty() && !pair.starts_with("cursor="));
     let query: Vec<String> = kept.map(str::to_owned).chain([format!("cursor={cursor}")]).collect();
     format!("<{}?{}>; rel=\"next\"", uri.path(), query.join("&"))
 }

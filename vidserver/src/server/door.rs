@@ -29,14 +29,11 @@ pub(super) fn refuse<B>(request: &Request<B>, heads: &HeadWatch) -> Option<Probl
 /// A name or address with an optional port and no user information (RFC 9110 §7.2).
 fn is_host(host: &HeaderValue) -> bool {
     let Ok(text) = host.to_str() else { return false };
-    let authority: Result<Authority, _> = text.parse();
-    let port_is_number = |authority: &Authority| {
-        authority
-            .as_str()
-            .strip_prefix(authority.host())
-            .is_some_and(|port| port.is_empty() || authority.port_u16().is_some())
-    };
-    authority.is_ok_and(|authority| !text.contains('@') && !authority.host().is_empty() && port_is_number(&authority))
+    let Ok(authority) = text.parse::<Authority>() else { return false };
+    // The port may be empty (RFC 3986 §3.2.3).
+    let port = authority.as_str().strip_prefix(authority.host()).unwrap_or("@");
+    let port_is_fine = matches!(port, "" | ":") || authority.port_u16().is_some();
+    !text.contains('@') && !authority.host().is_empty() && port_is_fine
 }
 
 /// On HTTP/2 both may be sent, and then must agree (RFC 9113 §8.3.1).

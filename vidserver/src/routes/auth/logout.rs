@@ -25,7 +25,7 @@ pub struct Extent {
 #[utoipa::path(
     post, path = "/auth/logout", tag = "auth", operation_id = "logout",
     params(Extent),
-    security(("access_token" = [])),
+    security(("bearer" = [])),
     responses(
         (status = 204, description = "The tokens are dead"),
         (status = 401, description = "`unauthenticated`", body = ProblemBody, content_type = "application/problem+json"),

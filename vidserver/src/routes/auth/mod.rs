@@ -14,8 +14,8 @@ pub mod refresh;
 pub mod register;
 
 /// The routes of this folder under `/api/v1`.
-pub(crate) fn router(state: &ApiState) -> OpenApiRouter<ApiState> {
+pub(crate) fn router() -> OpenApiRouter<ApiState> {
     let costly = OpenApiRouter::new().routes(routes!(register::register)).routes(routes!(login::login));
     let cheap = OpenApiRouter::new().routes(routes!(refresh::refresh)).routes(routes!(logout::logout));
-    limited(costly, state, RouteClass::Login).merge(limited(cheap, state, RouteClass::Read))
+    limited(costly, RouteClass::Login).merge(limited(cheap, RouteClass::Read))
 }

@@ -1,4 +1,7 @@
-//! Routes for operators that need no platform.
+//! Routes for operators, and the caller's own limits.
+
+pub mod limits;
+pub mod readyz;
 
 use axum::Router;
 use axum::extract::State;
@@ -8,6 +11,12 @@ use http::header::CONTENT_TYPE;
 use metrics_exporter_prometheus::PrometheusHandle;
 use serde::Serialize;
 use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+use vidcore::rate_limit::RouteClass;
+
+use crate::middleware::admission::limited;
+use crate::routes::ApiState;
 
 /// Answer of `/healthz`.
 #[derive(Debug, Clone, Copy, Serialize, ToSchema)]
@@ -24,6 +33,11 @@ pub struct Health {
     responses((status = 200, description = "It does", body = Health)))]
 pub async fn healthz() -> axum::Json<Health> {
     axum::Json(Health { status: "ok" })
+}
+
+/// The routes of this folder under `/api/v1`.
+pub(crate) fn api_router() -> OpenApiRouter<ApiState> {
+    limited(OpenApiRouter::new().routes(routes!(limits::limits)), RouteClass::Read)
 }
 
 /// The router of the metrics listener: `/metrics` and `/healthz`.
