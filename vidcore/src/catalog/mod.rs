@@ -1,7 +1,5 @@
 //! The video catalog: what exists, who may see it, how it is found.
 
-use std::sync::Arc;
-
 use async_trait::async_trait;
 
 use crate::cache::LoadError;
@@ -62,25 +60,6 @@ pub enum CatalogError {
     /// The store did not carry the command out.
     #[error(transparent)]
     Store(#[from] StoreError),
-}
-
-impl From<LoadError<CatalogError>> for CatalogError {
-    /// The error of a load that several callers may share: its kind stays, so that each of them can
-    /// act on it; the original becomes the source.
-    fn from(error: LoadError<CatalogError>) -> Self {
-        const OPERATION: &str = "load a cached value";
-        let LoadError::Failed(shared) = error else {
-            return Self::Store(StoreError::Unavailable { operation: OPERATION, source: error.into() });
-        };
-        Arc::try_unwrap(shared).unwrap_or_else(|shared| match &*shared {
-            Self::NotFound => Self::NotFound,
-            &Self::Store(StoreError::Full { operation }) => Self::Store(StoreError::Full { operation }),
-            &Self::Store(StoreError::Unavailable { operation, .. }) => {
-                Self::Store(StoreError::Unavailable { operation, source: shared.into() })
-            }
-            _ => Self::Store(StoreError::Defect { operation: OPERATION, source: shared.into() }),
-        })
-    }
 }
 
 /// Which of an owner's videos a list holds.
