@@ -21,8 +21,8 @@ pub mod service;
 pub(crate) mod sqlite;
 pub mod worker;
 
-pub use service::{JobQuery, JobView, Jobs};
 pub use job::{Death, FollowUp, Job, JobHint, JobState, Lease, NewJob, QueueName};
+pub use service::{JobQuery, JobView, Jobs};
 
 /// Why a job command was refused.
 #[derive(Debug, thiserror::Error)]

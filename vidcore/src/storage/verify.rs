@@ -148,12 +148,8 @@ async fn commit(
         sha256,
         content_type: info.content_type.clone(),
     };
-    let object = NewObject {
-        key: pinned,
-        size_bytes: upload.size_bytes,
-        sha256,
-        content_type: info.content_type.clone(),
-    };
+    let object =
+        NewObject { key: pinned, size_bytes: upload.size_bytes, sha256, content_type: info.content_type.clone() };
     let job = process_job(parts, &source, upload.user, None);
     let causes = stale(upload.video).into_iter().fold(Causes::none().job(job), Causes::change);
     let command = CommitSource { fence: context.lease.fence(), upload: upload.id, source, object, now };

@@ -5,8 +5,11 @@
 
 use std::io::Write as _;
 
+pub mod accounts;
+pub mod cache;
 #[cfg(feature = "sqlite")]
 pub mod jobs;
+pub mod rate_limit;
 #[cfg(feature = "sqlite")]
 pub mod store;
 

@@ -179,7 +179,7 @@ impl WriterThread {
             self.tell(&effects);
         }
         for command in commands {
-            command.answer(failed.as_ref().map(same_failure));
+            command.answer(failed.as_ref().map(StoreError::again));
         }
     }
 
@@ -188,9 +188,9 @@ impl WriterThread {
     fn refuse_waiting(&self, first: Box<dyn Command>, error: &StoreError) {
         let waiting = self.settlement.len() + self.ordinary.len();
         tracing::warn!(%error, commands = waiting + 1, "no write could be begun");
-        first.answer(Some(same_failure(error)));
+        first.answer(Some(StoreError::again(error)));
         for command in (0..waiting).map_while(|_| self.next()) {
-            command.answer(Some(same_failure(error)));
+            command.answer(Some(StoreError::again(error)));
         }
     }
 
@@ -231,16 +231,6 @@ impl WriterThread {
         {
             tracing::error!(error = %error, "rolling back failed");
         }
-    }
-}
-
-/// The group's failure once more, for each of its callers.
-fn same_failure(error: &StoreError) -> StoreError {
-    match error {
-        StoreError::Full { operation } => StoreError::Full { operation },
-        StoreError::Defect { operation, source } => StoreError::Defect { operation, source: source.to_string().into() },
-        StoreError::Unavailable { operation, source } => unavailable(operation, source.to_string()),
-        StoreError::KeyReused => StoreError::KeyReused,
     }
 }
 
