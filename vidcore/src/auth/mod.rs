@@ -1,6 +1,12 @@
 //! Accounts, passwords, access tokens and refresh sessions.
+//!
+//! [`Auth`] is the service; [`AccountStore`] is what it asks of a database. An access token is a
+//! signed statement that lives for minutes; what it says is compared with the database on every
+//! request, so a logout or a change of role acts at once. A refresh token is random, good for one
+//! use, and belongs to a session ("family") that dies when a used one comes back.
 
 use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
 use crate::id::{SessionId, UserId};
@@ -8,10 +14,27 @@ use crate::page::Position;
 use crate::store::{Causes, Outcome, StoreError};
 
 pub mod account;
+mod error;
+mod grant;
+mod password;
+mod register;
+mod service;
+mod session;
 #[cfg(feature = "sqlite")]
 pub(crate) mod sqlite;
+mod token;
+mod view;
 
 pub use account::{Account, Actor, Credentials, NewAccount, Role};
+pub use error::{AuthError, BadToken};
+pub use password::{PasswordError, Passwords};
+pub use register::RegisterInput;
+pub use service::{AccountRef, Auth};
+pub use token::{Jwk, Jwks, LEEWAY_S};
+pub use view::{AccountPage, AccountView, IssuedToken, ProfileView, SignedIn, TokenType};
+
+/// Topic of the changes that make cached public profiles stale; the key is the account's id.
+pub const PROFILES: &str = "profiles";
 
 /// Why an account command was refused.
 #[derive(Debug, thiserror::Error)]
@@ -70,7 +93,7 @@ pub struct Rotation {
 }
 
 /// What became of a presented refresh token.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Rotated {
     /// It was live: it is consumed and the successor is stored.
     Fresh(SessionAccount),
@@ -91,7 +114,7 @@ pub enum Rotated {
 }
 
 /// A session with the account it belongs to.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SessionAccount {
     /// The refresh family.
     pub session: SessionId,
@@ -128,7 +151,7 @@ pub trait AccountStore: Send + Sync {
         account: NewAccount,
         session: NewSession,
         causes: Causes,
-    ) -> Result<Outcome<Account>, AccountError>;
+    ) -> Result<Outcome<SessionAccount>, AccountError>;
 
     /// The account with this id.
     async fn account(&self, id: UserId) -> Result<Option<Account>, AccountError>;
@@ -162,9 +185,11 @@ pub trait AccountStore: Send + Sync {
     ///
     /// # Errors
     /// [`AccountError::NotFound`] if the account is gone.
-    async fn open_session(&self, session: NewSession, causes: Causes) -> Result<Outcome<Account>, AccountError>;
+    async fn open_session(&self, session: NewSession, causes: Causes) -> Result<Outcome<SessionAccount>, AccountError>;
 
-    /// Consumes a refresh token and stores its successor, or says why not.
+    /// Consumes a refresh token and stores its successor, or says why not. Every [`Rotated`] is an
+    /// outcome that is committed, the revocation of [`Rotated::Reused`] included; for
+    /// [`Rotated::Refused`] nothing is written, not even the idempotency record.
     async fn rotate(&self, rotation: Rotation, causes: Causes) -> Result<Outcome<Rotated>, AccountError>;
 
     /// Revokes one session of `user`; `false` if it was not live.
@@ -194,4 +219,8 @@ pub trait AccountStore: Send + Sync {
         session: SessionId,
         now: Timestamp,
     ) -> Result<Option<AuthState>, AccountError>;
+
+    /// Deletes the refresh tokens that expired by `now`, and the sessions whose last token did, and
+    /// returns how many rows went. An expired token is refused whether or not its row is there.
+    async fn prune_sessions(&self, now: Timestamp) -> Result<u64, StoreError>;
 }

@@ -2,6 +2,7 @@
 
 use async_trait::async_trait;
 
+use crate::cache::LoadError;
 use crate::clock::Timestamp;
 use crate::id::{UserId, VideoId};
 use crate::invalid::FieldProblem;
@@ -177,5 +178,21 @@ pub trait CatalogStore: Send + Sync {
 impl From<crate::page::BadCursor> for CatalogError {
     fn from(_: crate::page::BadCursor) -> Self {
         Self::BadCursor
+    }
+}
+
+impl From<LoadError<Self>> for CatalogError {
+    /// A load's error is shared by all who waited; each gets its own.
+    fn from(error: LoadError<Self>) -> Self {
+        match error {
+            LoadError::Failed(error) => match &*error {
+                Self::Store(error) => Self::Store(error.again()),
+                _ => Self::NotFound,
+            },
+            LoadError::CutOff => {
+                let source = "the load was cut off".into();
+                Self::Store(StoreError::Unavailable { operation: "load a cached value", source })
+            }
+        }
     }
 }

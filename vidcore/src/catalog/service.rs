@@ -8,8 +8,8 @@ use crate::auth::Actor;
 use crate::cache::{Cached, ReadThrough};
 use crate::catalog::view::{RenditionView, StatusView, VideoView};
 use crate::catalog::{
-    CatalogError, NewVideo, OwnerScope, POPULAR, PatchVideo, SearchTerms, TrashVideo, VIDEO_PAGES, Video, VideoPatch,
-    VideoStatus, Visibility, input,
+    CatalogError, NewVideo, OwnerScope, POPULAR, PatchVideo, TrashVideo, VIDEO_PAGES, Video, VideoPatch, VideoStatus,
+    Visibility, input,
 };
 use crate::events::NewChange;
 use crate::id::{UserId, VideoId};
@@ -51,8 +51,8 @@ pub struct PopularView {
 #[derive(Debug, Clone)]
 pub struct Catalog {
     parts: Arc<Parts>,
-    pages: ReadThrough<VideoView>,
-    popular: ReadThrough<PopularView>,
+    pages: ReadThrough<VideoView, CatalogError>,
+    popular: ReadThrough<PopularView, CatalogError>,
 }
 
 /// The changes that a visible difference of a video makes.
@@ -61,7 +61,11 @@ pub(crate) fn stale(id: VideoId) -> [NewChange; 2] {
 }
 
 impl Catalog {
-    pub(crate) fn new(parts: Arc<Parts>, pages: ReadThrough<VideoView>, popular: ReadThrough<PopularView>) -> Self {
+    pub(crate) fn new(
+        parts: Arc<Parts>,
+        pages: ReadThrough<VideoView, CatalogError>,
+        popular: ReadThrough<PopularView, CatalogError>,
+    ) -> Self {
         Self { parts, pages, popular }
     }
 
@@ -137,7 +141,8 @@ impl Catalog {
         expected: Option<i64>,
         key: Option<IdempotencyKey>,
     ) -> Result<Outcome<VideoView>, CatalogError> {
-        let outcome = self.parts.store.trash_video(self.trash_command(actor, id, expected), self.causes(id, key)).await?;
+        let outcome =
+            self.parts.store.trash_video(self.trash_command(actor, id, expected), self.causes(id, key)).await?;
         Ok(outcome.map(|video| self.view(video)))
     }
 

@@ -197,7 +197,7 @@ pub struct Job {
     pub cancel_requested: bool,
     /// When it was enqueued.
     pub created_at: Timestamp,
-    /// When it last changed state.
+    /// When it last changed: its state, or its lease by a heartbeat.
     pub updated_at: Timestamp,
     /// When it ended.
     pub finished_at: Option<Timestamp>,
@@ -224,14 +224,14 @@ impl FollowUp {
 }
 
 impl NewJob {
-    /// The hint that it can be claimed.
+    /// The hint that it is queued.
     pub fn hint(&self) -> JobHint {
         JobHint { queue: self.queue.clone(), job: self.id }
     }
 }
 
 impl Job {
-    /// The hint that it can be claimed.
+    /// The hint that it is queued.
     pub fn hint(&self) -> JobHint {
         JobHint { queue: self.queue.clone(), job: self.id }
     }
@@ -255,7 +255,7 @@ impl Lease {
     }
 }
 
-/// A hint that a job can be claimed, or that some job of its queue can.
+/// A hint that a job was queued and can be claimed, now or once it is due.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JobHint {
     /// The queue to look at.

@@ -21,8 +21,8 @@ pub mod service;
 pub(crate) mod sqlite;
 pub mod worker;
 
-pub use service::{JobQuery, JobView, Jobs};
 pub use job::{Death, FollowUp, Job, JobHint, JobState, Lease, NewJob, QueueName};
+pub use service::{JobQuery, JobView, Jobs};
 
 /// Why a job command was refused.
 #[derive(Debug, thiserror::Error)]
@@ -139,13 +139,16 @@ pub trait JobStore: Send + Sync {
     /// [`JobError::LeaseLost`] if the lease expired meanwhile; then nothing is written.
     async fn complete(&self, fence: Fence, causes: Causes) -> Result<(), JobError>;
 
-    /// Ends the attempt with an error. A job that dies writes its follow-up in the same transaction.
+    /// Ends the attempt with an error and returns the state the job is in now. A job that dies writes
+    /// its follow-up in the same transaction; one that was asked to stop meanwhile is `cancelled`
+    /// instead of queued again.
     ///
     /// # Errors
     /// [`JobError::LeaseLost`].
     async fn fail(&self, fence: Fence, error: String, after: AfterFailure) -> Result<JobState, JobError>;
 
-    /// Gives the job back as it was before the claim; the attempt does not count.
+    /// Gives the job back as it was before the claim, its place in the order included; the attempt
+    /// does not count. A job that was asked to stop meanwhile is `cancelled` instead.
     ///
     /// # Errors
     /// [`JobError::LeaseLost`].

@@ -45,7 +45,7 @@ pub struct JobView {
     pub cancel_requested: bool,
     /// When it was enqueued.
     pub created_at: Timestamp,
-    /// When it last changed state.
+    /// When it last changed: its state, or its lease by a heartbeat.
     pub updated_at: Timestamp,
     /// When it ended.
     pub finished_at: Option<Timestamp>,
@@ -107,9 +107,10 @@ impl Jobs {
         let mut jobs = self.parts.store.jobs(&filter, after, limit.get() + 1).await?;
         let more = jobs.len() > usize::from(limit.get());
         jobs.truncate(limit.get().into());
-        let next_cursor = jobs.last().filter(|_| more).map(|job| {
-            cursors.seal(&binding, &Position { sort: job.created_at.as_millis(), id: *job.id.as_bytes() })
-        });
+        let next_cursor = jobs
+            .last()
+            .filter(|_| more)
+            .map(|job| cursors.seal(&binding, &Position { sort: job.created_at.as_millis(), id: *job.id.as_bytes() }));
         Ok(Page { items: jobs.into_iter().map(|job| view(actor, job)).collect(), next_cursor })
     }
 

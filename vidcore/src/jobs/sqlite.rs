@@ -21,6 +21,9 @@ use crate::store::{Causes, Fence, Outcome};
 /// What a step of priority is worth: a job of one more step goes before those a minute older.
 const PRIORITY_STEP_MS: i64 = 60_000;
 
+/// How far the lowest priority, −10, puts a job behind others of its age.
+const LOWEST_PRIORITY_MS: i64 = 10 * PRIORITY_STEP_MS;
+
 /// The most jobs one sweep frees; the next one goes on.
 const SWEEP_LIMIT: u16 = 500;
 
@@ -140,12 +143,15 @@ fn find_live(db: &Connection, unique_key: &str) -> rusqlite::Result<Option<Job>>
 
 /// The best due jobs of one queue, as (pk, rank).
 fn due(db: &Connection, queue: &QueueName, limit: u16, now: Timestamp) -> rusqlite::Result<Vec<(i64, i64)>> {
-    // Index jobs_due: read in rank order; delayed jobs of high priority are stepped over.
+    // Index jobs_due: read in rank order; delayed jobs of high priority are stepped over. No due job
+    // ranks above the horizon, so those delayed further are not even looked at.
+    let horizon = now.as_millis().saturating_add(LOWEST_PRIORITY_MS);
     db.prepare_cached(
-        "SELECT pk, rank_ms FROM jobs WHERE queue = :queue AND state = 'queued' AND run_at_ms <= :now
+        "SELECT pk, rank_ms FROM jobs
+         WHERE queue = :queue AND state = 'queued' AND rank_ms <= :horizon AND run_at_ms <= :now
          ORDER BY rank_ms, pk LIMIT :limit",
     )?
-    .query_map(named_params! {":queue": queue.as_str(), ":now": now, ":limit": limit}, |row| {
+    .query_map(named_params! {":queue": queue.as_str(), ":now": now, ":horizon": horizon, ":limit": limit}, |row| {
         Ok((row.get(0)?, row.get(1)?))
     })?
     .collect()
@@ -224,9 +230,23 @@ fn finish(
     // A follow-up that does not parse cannot be: this file wrote it.
     let follow_up = follow_up.and_then(|text| serde_json::from_str::<FollowUp>(&text).ok());
     if let (Some(follow_up), false) = (follow_up, ending.state == JobState::Done) {
-        effects.causes.jobs.push(follow_up.after(job, now));
+        let id = unused_id(db, follow_up.id)?;
+        effects.causes.jobs.push(FollowUp { id, ..follow_up }.after(job, now));
     }
     Ok(())
+}
+
+/// The first id, or one near it: a dead job that was replayed and dies again has a second follow-up.
+fn unused_id(db: &Connection, first: JobId) -> rusqlite::Result<JobId> {
+    let mut number = u128::from_be_bytes(*first.as_bytes());
+    let mut taken = db.prepare_cached("SELECT EXISTS (SELECT 1 FROM jobs WHERE id = :id)")?;
+    loop {
+        let id = JobId::from_bytes(number.to_be_bytes());
+        if !taken.query_row(named_params! {":id": id}, |row| row.get(0))? {
+            return Ok(id);
+        }
+        number = number.wrapping_add(1);
+    }
 }
 
 fn requeue(db: &Connection, id: JobId, error: Option<&str>, run_at: Timestamp, now: Timestamp) -> rusqlite::Result<()> {
@@ -272,7 +292,7 @@ fn free_expired(db: &Connection, now: Timestamp, effects: &mut Effects) -> rusql
 #[async_trait]
 impl JobStore for SqliteStore {
     async fn enqueue(&self, job: NewJob, causes: Causes) -> Result<Outcome<Job>, JobError> {
-        self.command_with("enqueue a job", causes, move |db, now, effects| {
+        self.command_with("enqueue a job", causes, move |db, _, effects| {
             let existing = match &job.unique_key {
                 Some(key) => find_live(db, key)?,
                 None => None,
@@ -281,9 +301,7 @@ impl JobStore for SqliteStore {
                 return Ok(existing);
             }
             insert(db, &job)?;
-            if job.run_at <= now {
-                effects.hints.push(job.hint());
-            }
+            effects.hints.push(job.hint());
             find(db, job.id)?.ok_or_else(|| refuse(JobError::NotFound))
         })
         .await
@@ -343,8 +361,14 @@ impl JobStore for SqliteStore {
             let job = find_owned(db, fence.job, None)?;
             end_attempt(db, fence.token, "failed", Some(&error), now)?;
             let death = match after {
+                // The attempt may have failed because it was told to stop: it is not tried again.
+                AfterFailure::RetryAt(_) if job.cancel_requested => {
+                    finish(db, &job, &Ending::CANCELLED, now, effects)?;
+                    return Ok(JobState::Cancelled);
+                }
                 AfterFailure::RetryAt(run_at) if job.attempts < job.max_attempts => {
                     requeue(db, fence.job, Some(&error), run_at, now)?;
+                    effects.hints.push(job.hint());
                     return Ok(JobState::Queued);
                 }
                 AfterFailure::RetryAt(_) => Death::Exhausted,
@@ -360,10 +384,14 @@ impl JobStore for SqliteStore {
         self.settlement("release a job", Causes::none(), move |db, now, effects| {
             demand_held(db, fence, now)?;
             end_attempt(db, fence.token, "released", None, now)?;
-            requeue(db, fence.job, None, now, now)?;
+            let job = find_owned(db, fence.job, None)?;
+            if job.cancel_requested {
+                return Ok(finish(db, &job, &Ending::CANCELLED, now, effects)?);
+            }
+            requeue(db, fence.job, None, job.run_at, now)?;
             db.prepare_cached("UPDATE jobs SET attempts = attempts - 1 WHERE id = :id")?
                 .execute(named_params! {":id": fence.job})?;
-            effects.hints.push(find_owned(db, fence.job, None)?.hint());
+            effects.hints.push(job.hint());
             Ok(())
         })
         .await
@@ -400,7 +428,7 @@ impl JobStore for SqliteStore {
             // OR IGNORE: a live job may have taken the unique key meanwhile.
             let rows = db
                 .prepare_cached(
-                    "UPDATE OR IGNORE jobs SET state = 'queued', attempts = 0, run_at_ms = :now,
+                    "UPDATE OR IGNORE jobs SET state = 'queued', attempts = 0, progress = 0, run_at_ms = :now,
                         rank_ms = :now - priority * :step, finished_at_ms = NULL, death = NULL, cancel_requested = 0,
                         updated_at_ms = :now
                      WHERE id = :id AND state = 'dead'",

@@ -14,6 +14,7 @@ use async_trait::async_trait;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 
 use crate::clock::Clock;
 use crate::entropy::{Entropy, EntropyExt};
@@ -25,6 +26,13 @@ use crate::store::{BoxError, Causes, Store};
 
 /// Longest error text kept with a job, in bytes.
 const ERROR_LIMIT: usize = 2000;
+
+/// How long a worker leaves a store alone that could not carry out a claim or a settlement.
+const STORE_PAUSE: Duration = Duration::from_secs(1);
+
+/// How long a handler may take to stop once it is cancelled at shutdown; then it is left behind and
+/// its job given back all the same, which is safe because its token is worth nothing any more.
+const STOP_PATIENCE: Duration = Duration::from_secs(5);
 
 /// How a handler ends an attempt that did not succeed.
 #[derive(Debug, thiserror::Error)]
@@ -163,7 +171,7 @@ impl Worker {
     }
 
     /// Claims nothing more, lets running jobs finish for the grace time, then cancels them and gives
-    /// them back uncounted.
+    /// them back uncounted. A handler that does not stop within 5 s of that is left behind.
     pub async fn stop(mut self) {
         self.stop.cancel();
         // The task ends by itself: it bounds its own drain.
@@ -181,6 +189,16 @@ impl Drop for Worker {
         self.stop.cancel();
         self.abort.cancel();
     }
+}
+
+/// What came of an attempt to claim.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Claimed {
+    Some,
+    /// Nothing is due, or no slot is free.
+    Nothing,
+    /// The store did not answer.
+    Failed,
 }
 
 struct Runner {
@@ -204,32 +222,38 @@ async fn run(runner: Arc<Runner>, stop: CancellationToken) {
         }
         let claimed = runner.claim(&slots, &mut running).await;
         while running.try_join_next().is_some() {}
-        if !claimed {
-            tokio::select! {
+        match claimed {
+            Claimed::Some => {}
+            Claimed::Nothing => tokio::select! {
                 () = stop.cancelled() => {}
                 () = runner.wait(&slots, next_sweep) => {}
                 Some(_) = running.join_next(), if slots.available_permits() == 0 => {}
-            }
+            },
+            // The job that could not be claimed is still due: without a pause this would spin.
+            Claimed::Failed => tokio::select! {
+                () = stop.cancelled() => {}
+                () = runner.parts.clock.sleep(STORE_PAUSE) => {}
+            },
         }
     }
     runner.drain(running).await;
 }
 
 impl Runner {
-    /// Claims as many jobs as there are free slots; `false` if there was nothing to claim or no slot.
-    async fn claim(self: &Arc<Self>, slots: &Arc<Semaphore>, running: &mut JoinSet<()>) -> bool {
+    /// Claims as many jobs as there are free slots.
+    async fn claim(self: &Arc<Self>, slots: &Arc<Semaphore>, running: &mut JoinSet<()>) -> Claimed {
         let free = u16::try_from(slots.available_permits()).unwrap_or(u16::MAX);
         if free == 0 {
-            return false;
+            return Claimed::Nothing;
         }
         let leases = match self.lease(free).await {
             Ok(leases) => leases,
             Err(error) => {
                 tracing::warn!(error = %error, "claiming jobs failed and will be repeated");
-                return false;
+                return Claimed::Failed;
             }
         };
-        let any = !leases.is_empty();
+        let claimed = if leases.is_empty() { Claimed::Nothing } else { Claimed::Some };
         for lease in leases {
             let permit = Arc::clone(slots).try_acquire_owned().expect("as many were free as were claimed");
             let runner = Arc::clone(self);
@@ -238,7 +262,7 @@ impl Runner {
                 runner.attempt(lease).await;
             });
         }
-        any
+        claimed
     }
 
     /// A cheap read first, so that an idle worker that is woken writes nothing.
@@ -271,12 +295,20 @@ impl Runner {
         if slots.available_permits() == 0 {
             return clock.sleep(pause).await;
         }
-        if let Ok(Some(due)) = self.parts.store.next_due(&self.handlers.queues).await {
+        let queues = &self.handlers.queues;
+        // Polled before the table is read, so that a hint given in between finds this worker waiting.
+        let mut hint = self.parts.dispatcher.wait(queues);
+        let next = tokio::select! {
+            biased;
+            () = &mut hint => return,
+            next = self.parts.store.next_due(queues) => next,
+        };
+        if let Ok(Some(due)) = next {
             pause = pause.min(due.since(clock.now()).max(Duration::from_millis(1)));
         }
         tokio::select! {
             () = clock.sleep(pause) => {}
-            () = self.parts.dispatcher.wait(&self.handlers.queues) => {}
+            () = hint => {}
         }
     }
 
@@ -303,18 +335,53 @@ impl Runner {
         let kind = context.lease.job.kind.clone();
         let elapsed = self.parts.clock.monotonic().saturating_sub(started).as_secs_f64();
         metrics::histogram!("vid_job_run_seconds", "kind" => kind).record(elapsed);
-        let settled = match outcome {
-            Ok(()) => self.parts.store.complete(fence, Causes::none()).await,
-            Err(JobFailure::Fenced) => Err(JobError::LeaseLost { job: fence.job }),
-            Err(JobFailure::Cancelled) if asked_to_stop => self.parts.store.settle_cancelled(fence).await,
-            Err(JobFailure::Cancelled) if self.abort.is_cancelled() => self.parts.store.release(fence).await,
-            Err(failure) => self.fail(&context.lease, &failure).await,
-        };
-        match settled {
+        match self.settle_patiently(&context.lease, &outcome, asked_to_stop).await {
             Ok(()) => {}
-            Err(JobError::LeaseLost { .. }) => tracing::warn!("fenced: the attempt ended after its lease"),
+            Err(JobError::LeaseLost { .. }) => {
+                tracing::warn!("fenced: the attempt on {} ended after its lease", fence.job);
+            }
             // The lease runs out and the sweep frees the job.
-            Err(error) => tracing::error!(error = %error, "settling the job failed"),
+            Err(error) => tracing::error!(error = %error, "settling {} failed", fence.job),
+        }
+    }
+
+    /// Work that is done is not thrown away because the store has no time for it: the settlement is
+    /// repeated for as long as the lease may hold, but not at shutdown.
+    async fn settle_patiently(
+        &self,
+        lease: &Lease,
+        outcome: &Result<(), JobFailure>,
+        asked_to_stop: bool,
+    ) -> Result<(), JobError> {
+        let clock = &self.parts.clock;
+        let give_up = clock.monotonic() + self.options.lease;
+        loop {
+            match self.settle(lease, outcome, asked_to_stop).await {
+                Err(error) if error.is_retryable() && clock.monotonic() < give_up && !self.abort.is_cancelled() => {
+                    tracing::warn!(error = %error, "settling {} failed and will be repeated", lease.job.id);
+                }
+                settled => return settled,
+            }
+            tokio::select! {
+                () = clock.sleep(STORE_PAUSE) => {}
+                () = self.abort.cancelled() => {}
+            }
+        }
+    }
+
+    async fn settle(
+        &self,
+        lease: &Lease,
+        outcome: &Result<(), JobFailure>,
+        asked_to_stop: bool,
+    ) -> Result<(), JobError> {
+        let (store, fence) = (&self.parts.store, lease.fence());
+        match outcome {
+            Ok(()) => store.complete(fence, Causes::none()).await,
+            Err(JobFailure::Fenced) => Err(JobError::LeaseLost { job: fence.job }),
+            Err(JobFailure::Cancelled) if asked_to_stop => store.settle_cancelled(fence).await,
+            Err(JobFailure::Cancelled) if self.abort.is_cancelled() => store.release(fence).await,
+            Err(failure) => self.fail(lease, failure).await,
         }
     }
 
@@ -324,12 +391,19 @@ impl Runner {
             return Err(JobFailure::Retry(format!("no handler for {}", context.lease.job.kind).into()));
         };
         let cancel = context.cancel.clone();
-        let mut task = tokio::spawn(async move { handler.run(context).await });
+        let mut task = tokio::spawn(async move { handler.run(context).await }.in_current_span());
         let joined = tokio::select! {
             joined = &mut task => joined,
             () = self.abort.cancelled() => {
                 cancel.cancel();
-                task.await
+                tokio::select! {
+                    joined = &mut task => joined,
+                    () = self.parts.clock.sleep(STOP_PATIENCE) => {
+                        tracing::warn!("a job handler did not stop and was left behind");
+                        task.abort();
+                        return Err(JobFailure::Cancelled);
+                    }
+                }
             }
         };
         joined.unwrap_or_else(|error| {
@@ -347,9 +421,9 @@ impl Runner {
             }
         };
         let error = shorten(describe(failure));
+        let state = self.parts.store.fail(lease.fence(), error.clone(), after).await?;
         metrics::counter!("vid_jobs_failed_total", "kind" => lease.job.kind.clone()).increment(1);
-        tracing::warn!(%error, attempt = lease.job.attempts, "a job's attempt failed");
-        let state = self.parts.store.fail(lease.fence(), error, after).await?;
+        tracing::warn!(%error, attempt = lease.job.attempts, "an attempt on {} failed", lease.job.id);
         if state == crate::jobs::JobState::Dead {
             // Its follow-up, if it has one, was written with the death; the dispatcher was told by the
             // commit. Nothing else is to be done here.

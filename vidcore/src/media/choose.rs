@@ -10,7 +10,10 @@ use crate::platform::settings::{MediaSettings, TranscoderChoice};
 
 /// ffmpeg where the settings want it or leave the choice and it works; else the simulated one. The
 /// log says which and why.
-pub(crate) async fn choose(settings: &MediaSettings, clock: &Arc<dyn Clock>) -> Result<Arc<dyn Transcoder>, MediaError> {
+pub(crate) async fn choose(
+    settings: &MediaSettings,
+    clock: &Arc<dyn Clock>,
+) -> Result<Arc<dyn Transcoder>, MediaError> {
     if settings.transcoder != TranscoderChoice::Simulated {
         match FfmpegTranscoder::detect(settings).await {
             Ok(ffmpeg) => return Ok(Arc::new(ffmpeg)),

@@ -12,7 +12,7 @@ mod choose;
 pub mod jobs;
 mod master_playlist;
 pub mod playback;
-pub(crate) mod process;
+pub(crate) mod process_video;
 pub mod rendition;
 pub(crate) mod scratch;
 #[cfg(feature = "sqlite")]

@@ -93,12 +93,7 @@ impl Playback {
     ///
     /// # Errors
     /// [`CatalogError::NotFound`]; [`CatalogError::WrongState`] while the video is not playable.
-    pub async fn mint(
-        &self,
-        actor: &Actor,
-        id: VideoId,
-        ttl: Option<Duration>,
-    ) -> Result<PlaybackLinks, CatalogError> {
+    pub async fn mint(&self, actor: &Actor, id: VideoId, ttl: Option<Duration>) -> Result<PlaybackLinks, CatalogError> {
         let settings = &self.parts.settings.playback;
         let ttl = ttl.unwrap_or(Duration::from_secs(settings.token_ttl_s));
         let ttl = ttl.min(Duration::from_secs(settings.max_token_ttl_s));
@@ -109,10 +104,10 @@ impl Playback {
         // Whole seconds: what the token can say is what the answer says.
         let expires_at = Timestamp::from_millis(self.parts.now().plus(ttl).as_secs() * 1000);
         let token = self.tokens.mint(id, video.playback_epoch, expires_at);
-        self.parts.links.token_playback(&video, &token, expires_at).ok_or(CatalogError::WrongState {
-            status: video.status.as_str(),
-            command: "be played",
-        })
+        self.parts
+            .links
+            .token_playback(&video, &token, expires_at)
+            .ok_or(CatalogError::WrongState { status: video.status.as_str(), command: "be played" })
     }
 
     /// Kills every playback link given out so far, public ones included (those are made anew).
@@ -200,11 +195,19 @@ impl Playback {
     ///
     /// # Errors
     /// [`PlaybackError::Object`]; an error after the first byte comes through the stream.
-    pub async fn bytes(&self, object: &PlayableObject, range: Option<Range<u64>>) -> Result<ObjectBytes, PlaybackError> {
+    pub async fn bytes(
+        &self,
+        object: &PlayableObject,
+        range: Option<Range<u64>>,
+    ) -> Result<ObjectBytes, PlaybackError> {
         Ok(self.parts.objects.read(&object.object.key, range).await?)
     }
 
-    async fn ready(&self, playable: &Playable, wanted: impl Fn(&Rendition) -> bool) -> Result<Rendition, PlaybackError> {
+    async fn ready(
+        &self,
+        playable: &Playable,
+        wanted: impl Fn(&Rendition) -> bool,
+    ) -> Result<Rendition, PlaybackError> {
         let renditions = self.parts.store.playable_renditions(playable.video.id).await?;
         renditions.into_iter().find(wanted).ok_or(PlaybackError::NotFound)
     }

@@ -336,12 +336,7 @@ impl RenditionStore for SqliteStore {
         .await
     }
 
-    async fn fail_rendition(
-        &self,
-        fence: Fence,
-        rendition: RenditionId,
-        reason: String,
-    ) -> Result<(), CatalogError> {
+    async fn fail_rendition(&self, fence: Fence, rendition: RenditionId, reason: String) -> Result<(), CatalogError> {
         self.settlement("fail a rendition", Causes::none(), move |db, leased_now, _| {
             demand_held(db, fence, leased_now)?;
             db.prepare_cached(

@@ -11,10 +11,10 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
-use rusqlite::{Connection, named_params};
+use rusqlite::Connection;
 use tokio::sync::broadcast;
 
-use crate::clock::Clock;
+use crate::clock::{Clock, Timestamp};
 use crate::events::{Change, sqlite as events};
 use crate::notify::{LocalNotify, Notice, Notify};
 use crate::store::{Committed, StoreError};
@@ -30,7 +30,8 @@ pub trait ChangeListener: std::fmt::Debug + Send + Sync + 'static {
     /// Changes were missed: whatever was derived from the database may be stale.
     fn missed(&self);
 
-    /// A job is due that somebody may not have been told about.
+    /// A job is due, or the next one is due at another time than before, and somebody may not have
+    /// been told.
     fn jobs_due(&self);
 }
 
@@ -68,12 +69,14 @@ impl SqliteNotify {
         clock: Arc<dyn Clock>,
         listener: Arc<dyn ChangeListener>,
     ) -> Result<(), StoreError> {
-        let failed = |source: crate::store::BoxError| StoreError::Unavailable { operation: "watch for changes", source };
+        let failed =
+            |source: crate::store::BoxError| StoreError::Unavailable { operation: "watch for changes", source };
         let connection = crate::store::sqlite::connect(path, interval)?;
         let (stop, stopped) = crossbeam_channel::bounded(0);
         let mut check = Check {
             last_id: events::last_id(&connection).map_err(|error| failed(error.into()))?,
             data_version: None,
+            next_job: None,
             connection,
             clock,
             listener,
@@ -136,6 +139,8 @@ struct Check {
     last_id: i64,
     /// `None` until the first look, and after one that failed half way.
     data_version: Option<i64>,
+    /// When the next queued job was due at the last look.
+    next_job: Option<Timestamp>,
 }
 
 impl Check {
@@ -162,18 +167,18 @@ impl Check {
         // Forgotten until everything below worked, so that a failed look is repeated.
         self.data_version = None;
         self.read_tail()?;
-        if self.job_is_due()? {
-            self.listener.jobs_due();
-        }
+        self.look_for_jobs()?;
         self.data_version = Some(version);
         Ok(())
     }
 
     fn read_tail(&mut self) -> rusqlite::Result<()> {
-        // Rows pruned before they were read: what they named is unknown.
-        if let Some(first) = events::first_id(&self.connection)?
-            && first > self.last_id + 1
-        {
+        // Rows pruned before they were read, perhaps all of them: what they named is unknown.
+        let first = match events::first_id(&self.connection)? {
+            Some(first) => first,
+            None => events::last_id(&self.connection)? + 1,
+        };
+        if first > self.last_id + 1 {
             self.listener.missed();
             self.last_id = first - 1;
         }
@@ -195,10 +200,18 @@ impl Check {
         }
     }
 
-    fn job_is_due(&self) -> rusqlite::Result<bool> {
+    /// Tells of delayed jobs too: a worker of this process may be waiting for a later one.
+    fn look_for_jobs(&mut self) -> rusqlite::Result<()> {
         // Index jobs_any_due.
-        self.connection
-            .prepare_cached("SELECT EXISTS (SELECT 1 FROM jobs WHERE state = 'queued' AND run_at_ms <= :now)")?
-            .query_row(named_params! {":now": self.clock.now()}, |row| row.get(0))
+        let next: Option<Timestamp> = self
+            .connection
+            .prepare_cached("SELECT min(run_at_ms) FROM jobs WHERE state = 'queued'")?
+            .query_row([], |row| row.get(0))?;
+        let told = next == self.next_job;
+        self.next_job = next;
+        if next.is_some_and(|next| !told || next <= self.clock.now()) {
+            self.listener.jobs_due();
+        }
+        Ok(())
     }
 }

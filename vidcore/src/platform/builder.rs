@@ -16,7 +16,7 @@ use crate::jobs::worker::{AnnounceJobs, Handlers, JobHandler, Worker, WorkerOpti
 use crate::jobs::{MEDIA_QUEUE, UPLOADS_QUEUE};
 use crate::keys::{KeyError, KeyRing};
 use crate::media::jobs::{FAIL_VIDEO, FailVideo, PROCESS_VIDEO};
-use crate::media::process::ProcessVideo;
+use crate::media::process_video::ProcessVideo;
 use crate::media::{MediaError, Playback, Transcoder};
 use crate::notify::{LocalNotify, Notify};
 use crate::page::CursorCodec;
@@ -334,7 +334,7 @@ fn assemble(parts: Arc<Parts>, limiter: Limiter, running: Running) -> Platform {
     parts.invalidator.register(POPULAR, Arc::new(popular.clone()));
     Platform {
         inner: Arc::new(Inner {
-            auth: Auth::new(Arc::clone(&parts)),
+            auth: Auth::new(&parts),
             catalog: Catalog::new(Arc::clone(&parts), pages, popular),
             uploads: Uploads::new(Arc::clone(&parts)),
             playback: Playback::new(Arc::clone(&parts)),

@@ -32,6 +32,7 @@ async fn tidy(parts: &Parts) -> Result<(), StoreError> {
     let now = parts.now();
     parts.store.prune_changes(now.minus(KEEP_CHANGES)).await?;
     parts.store.prune_idempotency(now).await?;
+    parts.store.prune_sessions(now).await?;
     scratch::remove_ended(&parts.settings.data_dir, &*parts.store).await
 }
 

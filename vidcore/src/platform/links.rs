@@ -35,6 +35,11 @@ impl Links {
         format!("{}/videos/{id}", self.base)
     }
 
+    /// The upload itself.
+    pub fn upload(&self, id: UploadId) -> String {
+        format!("{}/uploads/{id}", self.base)
+    }
+
     /// Where an upload's bytes are put, with its signed query.
     pub fn upload_bytes(&self, id: UploadId, query: &str) -> String {
         format!("{}/uploads/{id}/bytes?{query}", self.base)

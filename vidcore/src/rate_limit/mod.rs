@@ -1,1 +1,159 @@
-//! Placeholder.
+//! Rate limits: how often a subject may do something, decided before anything expensive is done.
+//!
+//! A [`RateLimit`] back end takes from a subject's budget and says what is left; [`Limiter`] knows
+//! which policies apply to which class of routes. Who the caller behind a proxy is, is worked out by
+//! [`TrustedProxies`]. What a refusal looks like on the wire is none of this module's business.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv6Addr};
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use crate::id::UserId;
+use crate::store::BoxError;
+
+pub mod client_address;
+pub mod limiter;
+pub mod memory;
+pub mod quota;
+
+pub use client_address::TrustedProxies;
+pub use limiter::Limiter;
+pub use memory::MemoryRateLimit;
+pub use quota::{Policy, RouteClass, SubjectKind};
+
+/// Settings that name policies or proxies that cannot be: every problem found.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("invalid rate limits: {}", problems.join("; "))]
+pub struct LimitConfigError {
+    /// One sentence each, naming the policy or address.
+    pub problems: Vec<String>,
+}
+
+/// Why a limit could not be asked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LimitError {
+    /// More was asked at once than the policy ever admits: a defect of the caller, not a refusal.
+    #[error("cost {cost} is above the burst of {burst} of {policy}")]
+    CostAboveBurst {
+        /// The policy's name.
+        policy: String,
+        /// What was asked.
+        cost: u32,
+        /// The most there can be.
+        burst: u32,
+    },
+    /// The back end did not answer; how strictly to go on is the caller's decision.
+    #[error("rate limits unavailable")]
+    Unavailable(#[source] BoxError),
+}
+
+/// An address as limits count it: IPv4 whole, IPv6 by its first 64 bits, IPv4-mapped IPv6 as IPv4.
+///
+/// One subscriber usually holds a whole /64, so its single addresses say nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct IpSubject(IpAddr);
+
+impl IpSubject {
+    /// The network of this address, or the address itself for IPv4.
+    pub fn network(&self) -> IpAddr {
+        self.0
+    }
+}
+
+impl From<IpAddr> for IpSubject {
+    fn from(address: IpAddr) -> Self {
+        Self(match address.to_canonical() {
+            IpAddr::V4(v4) => IpAddr::V4(v4),
+            IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & (u128::MAX << 64))),
+        })
+    }
+}
+
+/// Who is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Subject {
+    /// A signed-in user.
+    User(UserId),
+    /// The address of a caller.
+    Address(IpSubject),
+}
+
+impl Subject {
+    /// The kind of subject, which chooses the policies.
+    pub fn kind(&self) -> SubjectKind {
+        match self {
+            Self::User(_) => SubjectKind::User,
+            Self::Address(_) => SubjectKind::Address,
+        }
+    }
+}
+
+/// What a limit said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Decision {
+    /// Whether the call may go on.
+    pub allowed: bool,
+    /// The policy the numbers are about: the one that refused, else the one with the smallest share left.
+    pub policy: Policy,
+    /// Calls admissible right now; when refused, fewer than were asked.
+    pub remaining: u32,
+    /// How long until the whole burst is there again; up to one refill period more than exact.
+    pub reset_after: Duration,
+    /// When refused, how long until the same call is admitted if nothing else is taken; exact.
+    pub retry_after: Option<Duration>,
+}
+
+impl Decision {
+    /// Calls the policy admits in any window.
+    pub fn limit(&self) -> u32 {
+        self.policy.limit()
+    }
+
+    /// Of two decisions about one call, the one to act on: a refusal before an admission, the longer
+    /// wait before the shorter, the smaller share of the burst left before the larger.
+    #[must_use]
+    pub fn stricter(self, other: Self) -> Self {
+        let other_is_stricter = match (self.allowed, other.allowed) {
+            (true, true) => other.share() < self.share(),
+            (false, false) => other.retry_after > self.retry_after,
+            (own, _) => own,
+        };
+        if other_is_stricter { other } else { self }
+    }
+
+    fn share(&self) -> f64 {
+        f64::from(self.remaining) / f64::from(self.policy.burst())
+    }
+}
+
+/// Budgets that refill evenly (GCRA).
+///
+/// # Contract
+/// * In no window of a policy's length, its end excluded, is more admitted to one subject than the
+///   policy's limit, whatever the timing and however many callers ask at once.
+/// * A subject never heard of has its whole burst. Subjects, and policies, do not affect each other.
+/// * With several policies all must admit. A refused call may have taken from some of them when
+///   others ask at the same time; more than was admitted is never lost otherwise.
+/// * State is bounded, and forgotten once it says no more than that a budget is full.
+/// * Dropping the future of `check` may or may not have taken the cost.
+#[async_trait]
+pub trait RateLimit: fmt::Debug + Send + Sync + 'static {
+    /// Takes `cost` from the subject's budget under every policy, or refuses. A cost of 0
+    /// takes nothing and is always admitted.
+    ///
+    /// # Panics
+    /// May panic if `policies` is empty.
+    ///
+    /// # Errors
+    /// [`LimitError::CostAboveBurst`], [`LimitError::Unavailable`].
+    async fn check(&self, subject: &Subject, policies: &[Policy], cost: u32) -> Result<Decision, LimitError>;
+
+    /// What [`check`](Self::check) would find under each policy, in order, without taking anything.
+    ///
+    /// # Errors
+    /// [`LimitError::Unavailable`].
+    async fn state(&self, subject: &Subject, policies: &[Policy]) -> Result<Vec<Decision>, LimitError>;
+}

@@ -9,18 +9,18 @@ use crate::media::{NewObject, Source};
 use crate::store::{Causes, Fence, Outcome, StoreError};
 
 pub mod objects;
-pub mod service;
 pub mod playback_token;
+pub mod service;
 pub mod signed_url;
 #[cfg(feature = "sqlite")]
 pub(crate) mod sqlite;
 pub mod upload;
 pub(crate) mod verify;
 
-pub use playback_token::{PlaybackGrant, PlaybackTokens};
-pub use signed_url::{SignatureError, UploadUrlSigner};
 pub use objects::Objects;
+pub use playback_token::{PlaybackGrant, PlaybackTokens};
 pub use service::{OpenUpload, UploadSignature, UploadView, Uploads, UsageView};
+pub use signed_url::{SignatureError, UploadUrlSigner};
 pub use upload::{NewUpload, Upload, UploadStatus};
 
 /// Why an upload command was refused.

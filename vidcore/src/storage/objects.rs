@@ -105,8 +105,7 @@ impl Objects {
     /// [`ObjectError::Unavailable`] if the folder cannot be made or opened.
     pub fn local(root: &FilePath) -> Result<Self, ObjectError> {
         let operation = "open the object folder";
-        std::fs::create_dir_all(root)
-            .map_err(|error| ObjectError::Unavailable { operation, source: error.into() })?;
+        std::fs::create_dir_all(root).map_err(|error| ObjectError::Unavailable { operation, source: error.into() })?;
         let root = root.canonicalize().map_err(|error| ObjectError::Unavailable { operation, source: error.into() })?;
         let store = LocalFileSystem::new_with_prefix(&root)
             .map_err(|error| failure(operation, error))?
@@ -289,7 +288,9 @@ impl Objects {
         // Never truncates a file that is there: it may be a hard link to this very object.
         let mut file = tokio::fs::File::create_new(to).await.map_err(|error| io_failure(OPERATION, error))?;
         while let Some(chunk) = bytes.try_next().await? {
-            tokio::io::AsyncWriteExt::write_all(&mut file, &chunk).await.map_err(|error| io_failure(OPERATION, error))?;
+            tokio::io::AsyncWriteExt::write_all(&mut file, &chunk)
+                .await
+                .map_err(|error| io_failure(OPERATION, error))?;
         }
         tokio::io::AsyncWriteExt::flush(&mut file).await.map_err(|error| io_failure(OPERATION, error))
     }
@@ -376,4 +377,11 @@ fn failure(operation: &'static str, error: object_store::Error) -> ObjectError {
         cause = next.source();
     }
     ObjectError::Unavailable { operation, source: error.into() }
+}
+
+/// The SHA-256 of bytes in memory.
+pub fn sha256(bytes: &[u8]) -> [u8; 32] {
+    let mut hash = Context::new(&SHA256);
+    hash.update(bytes);
+    digest(hash)
 }

@@ -153,12 +153,8 @@ async fn commit(
         sha256,
         content_type: info.content_type.clone(),
     };
-    let object = NewObject {
-        key: pinned,
-        size_bytes: upload.size_bytes,
-        sha256,
-        content_type: info.content_type.clone(),
-    };
+    let object =
+        NewObject { key: pinned, size_bytes: upload.size_bytes, sha256, content_type: info.content_type.clone() };
     let job = process_job(parts, &source, upload.user);
     let causes = stale(upload.video).into_iter().fold(Causes::none().job(job), Causes::change);
     let command = CommitSource { fence: context.lease.fence(), upload: upload.id, source, object, now };

@@ -79,6 +79,18 @@ impl StoreError {
     pub fn is_retryable(&self) -> bool {
         matches!(self, Self::Unavailable { .. } | Self::Full { .. })
     }
+
+    /// The same failure once more, for another caller it concerns; its source becomes text.
+    pub(crate) fn again(&self) -> Self {
+        match self {
+            Self::Unavailable { operation, source } => {
+                Self::Unavailable { operation, source: source.to_string().into() }
+            }
+            Self::Full { operation } => Self::Full { operation },
+            Self::KeyReused => Self::KeyReused,
+            Self::Defect { operation, source } => Self::Defect { operation, source: source.to_string().into() },
+        }
+    }
 }
 
 /// What a command writes besides its own rows, in the same transaction.
@@ -156,7 +168,7 @@ impl<T> Outcome<T> {
 pub struct Committed {
     /// Invalidations, in commit order.
     pub changes: Vec<Change>,
-    /// Jobs that became claimable.
+    /// Jobs that were queued, whether due now or later: who waits has to look when the next one is due.
     pub jobs: Vec<JobHint>,
 }
 

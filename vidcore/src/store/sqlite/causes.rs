@@ -39,7 +39,7 @@ pub(super) fn write<E: From<StoreError>>(tx: &mut Tx<'_>, effects: Effects, now:
     let Effects { causes, hints } = effects;
     tx.effects.jobs.extend(hints);
     for job in &causes.jobs {
-        if crate::jobs::sqlite::insert(tx.connection(), job)? && job.run_at <= now {
+        if crate::jobs::sqlite::insert(tx.connection(), job)? {
             tx.effects.jobs.push(job.hint());
         }
     }

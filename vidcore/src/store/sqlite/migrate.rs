@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::time::{Duration, Instant};
 
-use rusqlite::Connection;
+use rusqlite::{Connection, OpenFlags};
 
 use crate::store::StoreError;
 use crate::store::sqlite::error::classify;
@@ -43,7 +43,7 @@ fn apply(options: &SqliteOptions) -> Result<(), StoreError> {
     let lock = File::create(lock_path).map_err(|error| unavailable("open the migration lock", error))?;
     lock.lock().map_err(|error| unavailable("take the migration lock", error))?;
     let mut connection = connect(&options.path, options.busy_timeout)?;
-    refuse_newer(&connection)?;
+    refuse_newer(version(&connection)?)?;
     embedded::migrations::runner()
         .set_abort_divergent(true)
         .run(&mut connection)
@@ -54,22 +54,35 @@ fn apply(options: &SqliteOptions) -> Result<(), StoreError> {
 fn expect(options: &SqliteOptions, limit: Duration) -> Result<(), StoreError> {
     let begun = Instant::now();
     loop {
-        if options.path.exists() {
-            let connection = connect(&options.path, options.busy_timeout)?;
-            refuse_newer(&connection)?;
-            if version(&connection)? == SCHEMA_VERSION {
+        let found = look(options);
+        if let Ok(found) = found {
+            refuse_newer(found)?;
+            if found == SCHEMA_VERSION {
                 return Ok(());
             }
         }
         if begun.elapsed() >= limit {
-            return Err(unavailable("wait for the schema", "no process has brought it up to date"));
+            return Err(found
+                .err()
+                .unwrap_or_else(|| unavailable("wait for the schema", "no process has brought it up to date")));
         }
         std::thread::sleep(WAIT_STEP);
     }
 }
 
-fn refuse_newer(connection: &Connection) -> Result<(), StoreError> {
-    let found = version(connection)?;
+/// The version of a file that another process may be making at this moment: it is neither created
+/// nor changed, and while the other one sets it up it may be missing or locked.
+fn look(options: &SqliteOptions) -> Result<u32, StoreError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let open = || -> rusqlite::Result<Connection> {
+        let connection = Connection::open_with_flags(&options.path, flags)?;
+        connection.busy_timeout(WAIT_STEP)?;
+        Ok(connection)
+    };
+    version(&open().map_err(|error| classify("wait for the schema", error))?)
+}
+
+fn refuse_newer(found: u32) -> Result<(), StoreError> {
     if found > SCHEMA_VERSION {
         let text = format!("the schema is version {found}, this program knows {SCHEMA_VERSION}");
         return Err(unavailable("check the schema", text));

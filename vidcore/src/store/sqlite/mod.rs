@@ -15,7 +15,7 @@ use serde::de::DeserializeOwned;
 
 use crate::clock::{Clock, Timestamp};
 use crate::jobs::JobHint;
-use crate::store::{BoxError, Causes, CommitObservers, Outcome, StoreError};
+use crate::store::{BoxError, Causes, CommitObservers, Outcome, Store, StoreError};
 
 mod causes;
 mod columns;
@@ -88,6 +88,8 @@ struct Inner {
     readers: Readers,
     writer: Writer,
 }
+
+impl Store for SqliteStore {}
 
 impl SqliteStore {
     /// Opens the file, brings its schema up to date and starts the threads. Blocks: call it from

@@ -161,6 +161,9 @@ impl WriterThread {
     }
 
     fn group(&mut self, first: Box<dyn Command>) {
+        if let Err(error) = self.execute("BEGIN IMMEDIATE", "begin a write") {
+            return self.refuse_waiting(first, &error);
+        }
         let mut commands = vec![first];
         let mut effects = Committed::default();
         let failed = match self.run_group(&mut commands, &mut effects) {
@@ -173,18 +176,35 @@ impl WriterThread {
         };
         metrics::histogram!("vid_sqlite_group_commands").record(commands.len() as f64);
         if failed.is_none() && !(effects.changes.is_empty() && effects.jobs.is_empty()) {
-            for observer in &self.observers {
-                observer.committed(&effects);
-            }
+            self.tell(&effects);
         }
         for command in commands {
-            command.answer(failed.as_ref().map(same_failure));
+            command.answer(failed.as_ref().map(StoreError::again));
+        }
+    }
+
+    /// No transaction could be begun: all who wait now hear so at once. One after another, each would
+    /// wait for the same lock for the whole busy timeout.
+    fn refuse_waiting(&self, first: Box<dyn Command>, error: &StoreError) {
+        let waiting = self.settlement.len() + self.ordinary.len();
+        tracing::warn!(%error, commands = waiting + 1, "no write could be begun");
+        first.answer(Some(StoreError::again(error)));
+        for command in (0..waiting).map_while(|_| self.next()) {
+            command.answer(Some(StoreError::again(error)));
+        }
+    }
+
+    /// An observer that panics must not end the thread that every later write needs.
+    fn tell(&self, effects: &Committed) {
+        for observer in &self.observers {
+            if catch_unwind(AssertUnwindSafe(|| observer.committed(effects))).is_err() {
+                tracing::error!(?observer, "an observer of commits panicked");
+            }
         }
     }
 
     fn run_group(&self, commands: &mut Vec<Box<dyn Command>>, effects: &mut Committed) -> Result<(), StoreError> {
         let begun = Instant::now();
-        self.execute("BEGIN IMMEDIATE", "begin a write")?;
         let mut index = 0;
         loop {
             commands[index].run(&self.connection, self.clock.now(), effects)?;
@@ -211,16 +231,6 @@ impl WriterThread {
         {
             tracing::error!(error = %error, "rolling back failed");
         }
-    }
-}
-
-/// The group's failure once more, for each of its callers.
-fn same_failure(error: &StoreError) -> StoreError {
-    match error {
-        StoreError::Full { operation } => StoreError::Full { operation },
-        StoreError::Defect { operation, source } => StoreError::Defect { operation, source: source.to_string().into() },
-        StoreError::Unavailable { operation, source } => unavailable(operation, source.to_string()),
-        StoreError::KeyReused => StoreError::KeyReused,
     }
 }
 
@@ -268,8 +278,7 @@ where
 
     fn answer(self: Box<Self>, failed: Option<StoreError>) {
         let result = match (failed, self.result) {
-            // A refusal wrote nothing, so it stands whatever became of the group.
-            (_, Some(Err(refusal))) => Err(refusal),
+            // A refusal too: it may rest on what an earlier command of the same group wrote.
             (Some(error), _) => Err(error.into()),
             (None, Some(result)) => result,
             (None, None) => Err(panicked(self.operation).into()),

@@ -109,7 +109,8 @@ impl Attempt<'_> {
         let mut hopeless = None;
         let mut retryable = None;
         for (index, plan) in plans.iter().enumerate() {
-            let Some(row) = rows.iter().find(|row| row.name == plan.name && row.status != RenditionStatus::Ready) else {
+            let Some(row) = rows.iter().find(|row| row.name == plan.name && row.status != RenditionStatus::Ready)
+            else {
                 continue;
             };
             let step = Step { index, of: plans.len() };
@@ -214,7 +215,12 @@ impl Attempt<'_> {
         Ok(())
     }
 
-    async fn store_files(&self, folder: &Path, prefix: &str, files: &[OutputFile]) -> Result<Vec<NewObject>, JobFailure> {
+    async fn store_files(
+        &self,
+        folder: &Path,
+        prefix: &str,
+        files: &[OutputFile],
+    ) -> Result<Vec<NewObject>, JobFailure> {
         let mut objects = Vec::with_capacity(files.len());
         for file in files {
             if self.context.cancel.is_cancelled() {

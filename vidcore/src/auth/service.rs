@@ -1,0 +1,410 @@
+//! The service: decides who may sign in, what they are given, and whom a token stands for.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use secrecy::{ExposeSecret, SecretString};
+
+use crate::auth::grant::Grant;
+use crate::auth::register::{MAX_EMAIL_BYTES, MAX_PASSWORD_CHARS, Registration, checked_display_name, normalise_email};
+use crate::auth::session::{RefreshToken, Successor};
+use crate::auth::token::AccessTokens;
+use crate::auth::{
+    Account, AccountPage, AccountStore, AccountView, Actor, AuthError, BadToken, Credentials, Jwks, NewAccount,
+    NewSession, PROFILES, Passwords, ProfileView, RegisterInput, Role, Rotated, Rotation, SessionAccount, SignedIn,
+};
+use crate::clock::{Clock, Timestamp};
+use crate::entropy::{Entropy, EntropyExt};
+use crate::events::NewChange;
+use crate::id::{SessionId, UserId};
+use crate::idempotency::{IdempotencyKey, IdempotencyRecord};
+use crate::keys::KeyRing;
+use crate::page::{PageLimit, Position};
+use crate::platform::parts::Parts;
+use crate::platform::settings::AuthSettings;
+use crate::store::{Causes, Outcome};
+
+/// Accounts, sign-in and tokens. Clones share everything.
+///
+/// Commands that take an [`IdempotencyKey`] have one effect and one answer per key, secrets included.
+///
+/// # Cancel safety
+/// Dropping the future of a command leaves it wholly done or not begun; dropping one that checks a
+/// password does not stop the check.
+#[derive(Clone)]
+pub struct Auth {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    store: Arc<dyn AccountStore>,
+    keys: KeyRing,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+    passwords: Passwords,
+    tokens: AccessTokens,
+    refresh_ttl: Duration,
+    refresh_grace: Duration,
+    keep_keys: Duration,
+}
+
+/// Which account an administrator means.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AccountRef {
+    /// The one with this id.
+    Id(UserId),
+    /// The one with this e-mail address; space around it and case do not matter.
+    Email(String),
+}
+
+impl FromStr for AccountRef {
+    type Err = std::convert::Infallible;
+
+    /// An id if the text is one, else an address.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(text.parse().map_or_else(|_| Self::Email(text.to_owned()), Self::Id))
+    }
+}
+
+impl Auth {
+    pub(crate) fn new(parts: &Parts) -> Self {
+        Self::over(
+            Arc::clone(&parts.store) as Arc<dyn AccountStore>,
+            parts.keys.clone(),
+            Arc::clone(&parts.clock),
+            Arc::clone(&parts.entropy),
+            &parts.settings.auth,
+            Duration::from_secs(parts.settings.catalog.idempotency_keep_s),
+        )
+    }
+
+    /// A service over `store` alone, for programs without a `Platform`: it signs with the keys of
+    /// `keys` and remembers idempotency keys for `keep_keys`.
+    pub fn over(
+        store: Arc<dyn AccountStore>,
+        keys: KeyRing,
+        clock: Arc<dyn Clock>,
+        entropy: Arc<dyn Entropy>,
+        settings: &AuthSettings,
+        keep_keys: Duration,
+    ) -> Self {
+        let AuthSettings { issuer, audience, .. } = settings.clone();
+        let access_ttl = Duration::from_secs(settings.access_ttl_s);
+        let inner = Inner {
+            passwords: Passwords::new(settings.hash_permits, Arc::clone(&entropy)),
+            tokens: AccessTokens::new(keys.clone(), Arc::clone(&clock), issuer, audience, access_ttl),
+            refresh_ttl: Duration::from_secs(settings.refresh_ttl_s),
+            refresh_grace: Duration::from_secs(settings.refresh_grace_s),
+            keep_keys,
+            store,
+            keys,
+            clock,
+            entropy,
+        };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// Creates an account with the role `user` and signs it in.
+    ///
+    /// # Errors
+    /// [`AuthError::Invalid`] with every broken rule, [`AuthError::EmailTaken`],
+    /// [`AuthError::HandleTaken`], [`AuthError::Busy`].
+    pub async fn register(
+        &self,
+        input: RegisterInput,
+        idem: Option<IdempotencyKey>,
+    ) -> Result<Outcome<SignedIn>, AuthError> {
+        let Registration { email, handle, display_name, password } = input.normalised()?;
+        let password_hash = self.inner.passwords.hash(password).await?;
+        let now = self.inner.clock.now();
+        let id = UserId::new(now, &*self.inner.entropy);
+        let account = NewAccount { id, email, handle, display_name, password_hash, now };
+        let grant = self.inner.grant(now);
+        let session = self.inner.new_session(id, &grant);
+        let causes = self.inner.causes(idem.as_ref(), Some(&grant));
+        let outcome = self.inner.store.create_account(account, session, causes).await?;
+        self.inner.answer(outcome, grant, idem.as_ref())
+    }
+
+    /// Signs an account in with its password. A replay needs the password as the first call did.
+    ///
+    /// # Errors
+    /// [`AuthError::BadCredentials`] whether the address is unknown or the password wrong, after the
+    /// same work; [`AuthError::Busy`].
+    pub async fn login(
+        &self,
+        email: &str,
+        password: SecretString,
+        idem: Option<IdempotencyKey>,
+    ) -> Result<Outcome<SignedIn>, AuthError> {
+        let account = self.inner.prove(email, password).await?;
+        let grant = self.inner.grant(self.inner.clock.now());
+        let session = self.inner.new_session(account.id, &grant);
+        let causes = self.inner.causes(idem.as_ref(), Some(&grant));
+        let outcome = self.inner.store.open_session(session, causes).await?;
+        self.inner.answer(outcome, grant, idem.as_ref())
+    }
+
+    /// Trades a refresh token for the next pair of tokens. Whoever presents the same token again
+    /// within the grace, before its successor was used, gets the same successor; later, the whole
+    /// session is revoked (RFC 9700 §4.14.2).
+    ///
+    /// # Errors
+    /// [`AuthError::RefreshRefused`].
+    pub async fn refresh(
+        &self,
+        refresh_token: &SecretString,
+        idem: Option<IdempotencyKey>,
+    ) -> Result<Outcome<SignedIn>, AuthError> {
+        let presented = RefreshToken::parse(refresh_token.expose_secret()).ok_or(AuthError::RefreshRefused)?;
+        let grant = self.inner.grant(self.inner.clock.now());
+        let rotation = self.inner.rotation(&presented, &grant);
+        let causes = self.inner.causes(idem.as_ref(), Some(&grant));
+        match self.inner.store.rotate(rotation, causes).await? {
+            Outcome::Done(rotated) => self.inner.rotated(rotated, &presented, grant).map(Outcome::Done),
+            Outcome::Replayed { value, sealed } => {
+                let first = self.inner.replayed_grant(sealed.as_deref(), idem.as_ref())?;
+                let value = self.inner.rotated(value, &presented, first)?;
+                Ok(Outcome::Replayed { value, sealed: None })
+            }
+        }
+    }
+
+    /// Ends the actor's session; its tokens are dead at once. Ending it twice is no error.
+    ///
+    /// # Errors
+    /// [`AuthError::Store`].
+    pub async fn logout(&self, actor: &Actor) -> Result<(), AuthError> {
+        let now = self.inner.clock.now();
+        self.inner.store.revoke_session(actor.user, actor.session, now, Causes::none()).await?;
+        Ok(())
+    }
+
+    /// Ends every session of the actor's account and returns how many were live.
+    ///
+    /// # Errors
+    /// [`AuthError::NotFound`] if the account is gone.
+    pub async fn logout_all(&self, actor: &Actor) -> Result<u64, AuthError> {
+        let now = self.inner.clock.now();
+        Ok(self.inner.store.revoke_all_sessions(actor.user, now, Causes::none()).await?.into_inner())
+    }
+
+    /// Whom the access token `bearer` stands for: its signature and claims are checked, then its
+    /// session and epoch against the database. The role is the account's role now.
+    ///
+    /// # Errors
+    /// [`AuthError::BadToken`] with the reason.
+    pub async fn authenticate(&self, bearer: &str) -> Result<Actor, AuthError> {
+        let claims = self.inner.tokens.verify(bearer)?;
+        let (user, session) = (claims.sub, claims.sid);
+        let state = self.inner.store.auth_state(user, session, self.inner.clock.now()).await?;
+        let state = state.filter(|state| state.session_live && state.auth_epoch == claims.auth_epoch);
+        let state = state.ok_or(BadToken::Revoked)?;
+        Ok(Actor { user, session, role: state.role })
+    }
+
+    /// The actor's own account.
+    ///
+    /// # Errors
+    /// [`AuthError::NotFound`] if the account is gone.
+    pub async fn me(&self, actor: &Actor) -> Result<AccountView, AuthError> {
+        self.inner.account(actor.user).await.map(AccountView::from)
+    }
+
+    /// Replaces the actor's display name; `expected` is the version the caller saw, if it cares.
+    ///
+    /// # Errors
+    /// [`AuthError::Invalid`], [`AuthError::VersionMismatch`], [`AuthError::NotFound`].
+    pub async fn rename(
+        &self,
+        actor: &Actor,
+        display_name: &str,
+        expected: Option<i64>,
+        idem: Option<IdempotencyKey>,
+    ) -> Result<Outcome<AccountView>, AuthError> {
+        let name = checked_display_name(display_name)?;
+        let now = self.inner.clock.now();
+        let stale = NewChange::new(PROFILES, actor.user.to_string());
+        let causes = self.inner.causes(idem.as_ref(), None).change(stale);
+        let renamed = self.inner.store.rename_account(actor.user, name, expected, now, causes).await?;
+        Ok(renamed.map(AccountView::from))
+    }
+
+    /// What anybody may know of an account.
+    ///
+    /// # Errors
+    /// [`AuthError::NotFound`].
+    pub async fn profile(&self, user: UserId) -> Result<ProfileView, AuthError> {
+        self.inner.account(user).await.map(ProfileView::from)
+    }
+
+    /// Gives an account a role. Its older access tokens die; its sessions go on and refresh into
+    /// tokens with the new role. The caller has made sure that it may: this asks for no actor, so
+    /// that the first administrator can be made.
+    ///
+    /// # Errors
+    /// [`AuthError::NotFound`].
+    pub async fn set_role(&self, account: &AccountRef, role: Role) -> Result<AccountView, AuthError> {
+        let id = match account {
+            AccountRef::Id(id) => *id,
+            AccountRef::Email(email) => self.inner.credentials(email).await?.ok_or(AuthError::NotFound)?.account.id,
+        };
+        let account = self.inner.store.set_role(id, role, self.inner.clock.now()).await?;
+        tracing::info!(user.id = %id, role = %role, "{id} is {role} now");
+        Ok(account.into())
+    }
+
+    /// Accounts, oldest first, after `after`. For administrators; the caller has made sure of that.
+    ///
+    /// # Errors
+    /// [`AuthError::Store`].
+    pub async fn accounts(&self, after: Option<Position>, limit: PageLimit) -> Result<AccountPage, AuthError> {
+        let wanted = usize::from(limit.get());
+        // One more than asked for tells whether there is a next page.
+        let mut accounts = self.inner.store.accounts(after, limit.get() + 1).await?;
+        let more = accounts.len() > wanted;
+        accounts.truncate(wanted);
+        let next = accounts.last().filter(|_| more).map(position_of);
+        Ok(AccountPage { accounts: accounts.into_iter().map(AccountView::from).collect(), next })
+    }
+
+    /// The public keys that access tokens may be signed with.
+    pub fn jwks(&self) -> Jwks {
+        self.inner.tokens.jwks()
+    }
+
+    /// The hasher of this service's passwords.
+    pub fn passwords(&self) -> &Passwords {
+        &self.inner.passwords
+    }
+}
+
+impl fmt::Debug for Auth {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Auth")
+            .field("tokens", &self.inner.tokens)
+            .field("passwords", &self.inner.passwords)
+            .field("refresh_ttl", &self.inner.refresh_ttl)
+            .field("refresh_grace", &self.inner.refresh_grace)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Inner {
+    async fn account(&self, id: UserId) -> Result<Account, AuthError> {
+        self.store.account(id).await?.ok_or(AuthError::NotFound)
+    }
+
+    async fn credentials(&self, email: &str) -> Result<Option<Credentials>, AuthError> {
+        let email = normalise_email(email);
+        if email.len() > MAX_EMAIL_BYTES {
+            return Ok(None);
+        }
+        Ok(self.store.credentials(&email).await?)
+    }
+
+    /// The account of `email`, if `password` is its password.
+    async fn prove(&self, email: &str, password: SecretString) -> Result<Account, AuthError> {
+        if password.expose_secret().chars().count() > MAX_PASSWORD_CHARS {
+            // No account can have it; this is told by the length alone, before any account is looked up.
+            return Err(AuthError::BadCredentials);
+        }
+        let (account, hash) = match self.credentials(email).await? {
+            Some(Credentials { account, password_hash }) => (Some(account), Some(password_hash)),
+            None => (None, None),
+        };
+        let matches = self.passwords.verify(password, hash).await?;
+        let outcome = if matches { "ok" } else { "refused" };
+        metrics::counter!("vid_logins_total", "outcome" => outcome).increment(1);
+        account.filter(|_| matches).ok_or(AuthError::BadCredentials)
+    }
+
+    /// A fresh set of secrets for a sign-in at `now`.
+    fn grant(&self, now: Timestamp) -> Grant {
+        Grant {
+            refresh_token: RefreshToken::draw(&*self.entropy).to_text(),
+            refresh_expires_at: now.plus(self.refresh_ttl),
+            token_id: hex::encode(self.entropy.bytes::<16>()),
+            issued_at: now,
+            signing_key: self.tokens.signing_key(),
+        }
+    }
+
+    fn new_session(&self, user: UserId, grant: &Grant) -> NewSession {
+        NewSession {
+            id: SessionId::new(grant.issued_at, &*self.entropy),
+            user,
+            token_hash: grant.token_hash(),
+            now: grant.issued_at,
+            expires_at: grant.refresh_expires_at,
+        }
+    }
+
+    fn rotation(&self, presented: &RefreshToken, grant: &Grant) -> Rotation {
+        let successor = Successor {
+            token: RefreshToken::parse(grant.refresh_token.expose()).expect("it is a token's own text"),
+            expires_at: grant.refresh_expires_at,
+        };
+        Rotation {
+            presented: presented.hash(),
+            successor: successor.token.hash(),
+            sealed: presented.seal(&successor, &*self.entropy),
+            now: grant.issued_at,
+            expires_at: grant.refresh_expires_at,
+            grace: self.refresh_grace,
+        }
+    }
+
+    fn causes(&self, idem: Option<&IdempotencyKey>, grant: Option<&Grant>) -> Causes {
+        Causes::none().idempotent(idem.map(|key| IdempotencyRecord {
+            key: key.clone(),
+            expires_at: self.clock.now().plus(self.keep_keys),
+            sealed: grant.map(|grant| grant.sealed_for(key, &self.keys)),
+        }))
+    }
+
+    fn answer(
+        &self,
+        outcome: Outcome<SessionAccount>,
+        grant: Grant,
+        idem: Option<&IdempotencyKey>,
+    ) -> Result<Outcome<SignedIn>, AuthError> {
+        match outcome {
+            Outcome::Done(account) => grant.into_answer(account, &self.tokens).map(Outcome::Done),
+            Outcome::Replayed { value, sealed } => {
+                let first = self.replayed_grant(sealed.as_deref(), idem)?;
+                let value = first.into_answer(value, &self.tokens)?;
+                Ok(Outcome::Replayed { value, sealed: None })
+            }
+        }
+    }
+
+    fn replayed_grant(&self, sealed: Option<&[u8]>, idem: Option<&IdempotencyKey>) -> Result<Grant, AuthError> {
+        let (Some(sealed), Some(key)) = (sealed, idem) else {
+            return Err(AuthError::Key { operation: "opening a sealed answer", source: "there is none".into() });
+        };
+        Grant::open(sealed, key, &self.keys)
+    }
+
+    fn rotated(&self, rotated: Rotated, presented: &RefreshToken, grant: Grant) -> Result<SignedIn, AuthError> {
+        match rotated {
+            Rotated::Fresh(account) => grant.into_answer(account, &self.tokens),
+            Rotated::Twin { account, sealed } => {
+                let successor = presented.open(&sealed).map_err(AuthError::seal)?;
+                grant.with_successor(&successor).into_answer(account, &self.tokens)
+            }
+            Rotated::Reused { session } => {
+                metrics::counter!("vid_refresh_reuse_total").increment(1);
+                tracing::warn!(session.id = %session, "a used refresh token came back: {session} is revoked");
+                Err(AuthError::RefreshRefused)
+            }
+            Rotated::Refused => Err(AuthError::RefreshRefused),
+        }
+    }
+}
+
+fn position_of(account: &Account) -> Position {
+    Position { sort: account.created_at.as_millis(), id: *account.id.as_bytes() }
+}

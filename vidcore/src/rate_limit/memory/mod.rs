@@ -1,0 +1,214 @@
+//! Limits within one process, by governor.
+
+use std::collections::HashMap;
+use std::num::NonZeroU32;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use governor::middleware::StateInformationMiddleware;
+use governor::{Quota, RateLimiter};
+
+use crate::clock::Clock;
+use crate::rate_limit::{Decision, LimitError, Policy, RateLimit, Subject};
+
+mod store;
+
+use store::{Ask, BudgetStore, Intent};
+
+/// Subjects kept per policy before new ones share budgets.
+const MAX_SUBJECTS: usize = 1 << 18;
+
+/// Checks of a policy between two looks at how many subjects it keeps.
+const LOOK_EVERY: u64 = 256;
+
+/// Below this many subjects nothing is worth forgetting.
+const SWEEP_FROM: usize = 1024;
+
+/// Sweeps of a policy are at least this far apart: one visits every subject.
+const SWEEP_APART: Duration = Duration::from_secs(1);
+
+/// The contract's precondition of `check`.
+const AT_LEAST_ONE: &str = "check is given at least one policy";
+
+/// Budgets in this process's memory.
+///
+/// Bounds: a policy forgets subjects whose budget is full whenever their number has doubled since
+/// the last time; above 262,144 subjects (about 20 MiB) new ones share 256 budgets until others are
+/// forgotten, so a flood of addresses costs newcomers their burst but never lifts a limit. The gauge
+/// `vid_rate_limit_subjects` shows the number by policy.
+#[derive(Debug)]
+pub struct MemoryRateLimit {
+    clock: Arc<dyn Clock>,
+    max_subjects: usize,
+    by_policy: RwLock<HashMap<Policy, Arc<Budgets>>>,
+}
+
+/// The budgets of every subject under one policy.
+#[derive(Debug)]
+struct Budgets {
+    policy: Policy,
+    clock: Arc<dyn Clock>,
+    limiter: RateLimiter<Ask, BudgetStore, GovernorClock, StateInformationMiddleware>,
+    store: BudgetStore,
+    max_subjects: usize,
+    checks: AtomicU64,
+    sweep_from: AtomicUsize,
+    swept_at_ms: AtomicU64,
+}
+
+/// The platform's monotonic clock, as governor wants it.
+#[derive(Debug, Clone)]
+struct GovernorClock(Arc<dyn Clock>);
+
+impl MemoryRateLimit {
+    /// Budgets by this clock, all of them full.
+    pub fn new(clock: Arc<dyn Clock>) -> Self {
+        Self::with_max_subjects(clock, MAX_SUBJECTS)
+    }
+
+    /// As [`new`](Self::new), with another number of subjects per policy. Default 262,144.
+    pub fn with_max_subjects(clock: Arc<dyn Clock>, max_subjects: usize) -> Self {
+        Self { clock, max_subjects, by_policy: RwLock::default() }
+    }
+
+    /// How many subjects are kept under `policy` now.
+    pub fn subjects(&self, policy: &Policy) -> usize {
+        self.budgets(policy).store.count()
+    }
+
+    fn budgets(&self, policy: &Policy) -> Arc<Budgets> {
+        if let Some(found) = self.by_policy.read().unwrap_or_else(PoisonError::into_inner).get(policy) {
+            return Arc::clone(found);
+        }
+        let mut by_policy = self.by_policy.write().unwrap_or_else(PoisonError::into_inner);
+        let make = || Arc::new(Budgets::new(policy.clone(), Arc::clone(&self.clock), self.max_subjects));
+        Arc::clone(by_policy.entry(policy.clone()).or_insert_with(make))
+    }
+}
+
+#[async_trait]
+impl RateLimit for MemoryRateLimit {
+    async fn check(&self, subject: &Subject, policies: &[Policy], cost: u32) -> Result<Decision, LimitError> {
+        let budgets: Vec<_> = policies.iter().map(|policy| self.budgets(policy)).collect();
+        budgets.iter().try_for_each(|budgets| budgets.refuse_oversized(cost))?;
+        let Some(cost) = NonZeroU32::new(cost) else {
+            let state = budgets.iter().map(|budgets| budgets.state(subject)).reduce(Decision::stricter);
+            return Ok(Decision { allowed: true, retry_after: None, ..state.expect(AT_LEAST_ONE) });
+        };
+        // All are looked at first, so that a call one policy refuses takes nothing from the others;
+        // only calls at the very same time can still come between the look and the taking.
+        if budgets.len() > 1 {
+            let looks = budgets.iter().map(|budgets| budgets.ask(subject, Intent::Look, cost));
+            if let Some(refusal) = looks.filter(|look| !look.allowed).reduce(Decision::stricter) {
+                return Ok(refusal);
+            }
+        }
+        let mut verdict: Option<Decision> = None;
+        for budgets in &budgets {
+            let decision = budgets.ask(subject, Intent::Take, cost);
+            if !decision.allowed {
+                return Ok(decision);
+            }
+            verdict = [verdict, Some(decision)].into_iter().flatten().reduce(Decision::stricter);
+        }
+        Ok(verdict.expect(AT_LEAST_ONE))
+    }
+
+    async fn state(&self, subject: &Subject, policies: &[Policy]) -> Result<Vec<Decision>, LimitError> {
+        Ok(policies.iter().map(|policy| self.budgets(policy).state(subject)).collect())
+    }
+}
+
+impl Budgets {
+    fn new(policy: Policy, clock: Arc<dyn Clock>, max_subjects: usize) -> Self {
+        let quota = Quota::with_period(policy.period())
+            .expect("a policy's period is not zero")
+            .allow_burst(policy.whole_burst());
+        let store = BudgetStore::default();
+        Self {
+            limiter: RateLimiter::new(quota, store.clone(), GovernorClock(Arc::clone(&clock))),
+            store,
+            max_subjects,
+            checks: AtomicU64::new(0),
+            sweep_from: AtomicUsize::new(SWEEP_FROM),
+            swept_at_ms: AtomicU64::new(millis(clock.monotonic())),
+            policy,
+            clock,
+        }
+    }
+
+    fn refuse_oversized(&self, cost: u32) -> Result<(), LimitError> {
+        let burst = self.policy.burst();
+        if cost <= burst {
+            return Ok(());
+        }
+        Err(LimitError::CostAboveBurst { policy: self.policy.name().to_owned(), cost, burst })
+    }
+
+    fn ask(&self, subject: &Subject, intent: Intent, cost: NonZeroU32) -> Decision {
+        self.housekeep();
+        let ask = Ask { subject: *subject, intent };
+        // Read before governor reads it: time that passes in between only lengthens the wait.
+        let asked_at = self.clock.monotonic();
+        match self.limiter.check_key_n(&ask, cost).expect("the cost was compared with the burst") {
+            Ok(left) => self.decision(left.remaining_burst_capacity(), None),
+            Err(until) => self.decision(self.state(subject).remaining, Some(until.wait_time_from(asked_at))),
+        }
+    }
+
+    /// What one call would find, with the numbers as they are before it.
+    fn state(&self, subject: &Subject) -> Decision {
+        let asked_at = self.clock.monotonic();
+        match self.limiter.check_key(&Ask { subject: *subject, intent: Intent::Look }) {
+            // The snapshot counts what is left after the call that looks.
+            Ok(left) => self.decision(left.remaining_burst_capacity() + 1, None),
+            Err(until) => self.decision(0, Some(until.wait_time_from(asked_at))),
+        }
+    }
+
+    fn decision(&self, remaining: u32, retry_after: Option<Duration>) -> Decision {
+        Decision {
+            allowed: retry_after.is_none(),
+            policy: self.policy.clone(),
+            remaining,
+            reset_after: self.policy.refill_after(remaining),
+            retry_after,
+        }
+    }
+
+    /// Now and then forgets the subjects whose budget is full again. Sweeping when their number has
+    /// doubled makes it a constant share of the work, however many there are.
+    fn housekeep(&self) {
+        if !self.checks.fetch_add(1, Ordering::Relaxed).is_multiple_of(LOOK_EVERY) {
+            return;
+        }
+        if self.store.count() >= self.sweep_from.load(Ordering::Relaxed).min(self.max_subjects) && self.is_sweep_due() {
+            self.limiter.retain_recent();
+            self.sweep_from.store((2 * self.store.count()).max(SWEEP_FROM), Ordering::Relaxed);
+        }
+        let kept = self.store.count();
+        self.store.set_closed(kept >= self.max_subjects);
+        metrics::gauge!("vid_rate_limit_subjects", "policy" => self.policy.name().to_owned()).set(kept as f64);
+    }
+
+    fn is_sweep_due(&self) -> bool {
+        let now = millis(self.clock.monotonic());
+        let last = self.swept_at_ms.load(Ordering::Relaxed);
+        now.saturating_sub(last) >= millis(SWEEP_APART)
+            && self.swept_at_ms.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    }
+}
+
+impl governor::clock::Clock for GovernorClock {
+    type Instant = Duration;
+
+    fn now(&self) -> Duration {
+        self.0.monotonic()
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

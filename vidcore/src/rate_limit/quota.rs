@@ -1,0 +1,208 @@
+//! Policies: published numbers, and the burst and refill that keep them true.
+
+use std::fmt;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::platform::settings::LimitSettings;
+
+/// The longest a budget may take to refill; far above any use, far below where nanoseconds overflow.
+const MAX_REFILL: Duration = Duration::from_secs(366 * 86_400);
+
+/// What a call does, as far as limits care.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum RouteClass {
+    /// Tries a password or makes an account.
+    Login,
+    /// Changes something.
+    Write,
+    /// Reads something.
+    Read,
+    /// Searches.
+    Search,
+    /// Opens, sends or completes an upload.
+    Upload,
+}
+
+impl RouteClass {
+    /// Every class.
+    pub const ALL: [Self; 5] = [Self::Login, Self::Write, Self::Read, Self::Search, Self::Upload];
+
+    /// The name before the dot of a policy's name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Login => "login",
+            Self::Write => "write",
+            Self::Read => "read",
+            Self::Search => "search",
+            Self::Upload => "upload",
+        }
+    }
+
+    /// The class with this name.
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|class| class.as_str() == text)
+    }
+}
+
+impl fmt::Display for RouteClass {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Who a policy counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum SubjectKind {
+    /// Each signed-in user.
+    User,
+    /// Each address.
+    Address,
+}
+
+impl SubjectKind {
+    /// Every kind.
+    pub const ALL: [Self; 2] = [Self::User, Self::Address];
+
+    /// The name after the dot of a policy's name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::User => "user",
+            Self::Address => "address",
+        }
+    }
+
+    /// The kind with this name.
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == text)
+    }
+}
+
+/// One published limit and the budget that keeps it: `burst` calls at once, then one per
+/// [`period`](Policy::period). Cheap to clone.
+///
+/// In a window of length `window` at most the burst is there at its beginning, and `limit − burst`
+/// refills follow, so no window ever sees more than `limit`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Policy {
+    name: Arc<str>,
+    limit: u32,
+    window: Duration,
+    burst: NonZeroU32,
+    period: Duration,
+}
+
+impl Policy {
+    /// The policy `name` with these numbers.
+    ///
+    /// `burst` is at least 1 and below `limit`; only `limit = burst = 1` may be equal, one call per
+    /// window. The window is at least a second, and the whole budget refills within a year.
+    ///
+    /// # Errors
+    /// One sentence that names the policy and what is wrong with it.
+    pub fn new(name: &str, settings: &LimitSettings) -> Result<Self, String> {
+        let LimitSettings { limit, window_s, burst } = *settings;
+        if window_s == 0 {
+            return Err(format!("{name}: window_s is 0"));
+        }
+        let whole_burst = NonZeroU32::new(burst).ok_or_else(|| format!("{name}: burst is 0"))?;
+        let refills = match limit.checked_sub(burst) {
+            // One call per window is the one case in which nothing may come back within it.
+            Some(0) if limit == 1 => 1,
+            Some(refills) if refills > 0 => refills,
+            _ => return Err(format!("{name}: burst {burst} is not below limit {limit}")),
+        };
+        let window = Duration::from_secs(window_s);
+        let period = period(window, refills)
+            .filter(|period| period.checked_mul(burst).is_some_and(|refill| refill <= MAX_REFILL))
+            .ok_or_else(|| format!("{name}: takes longer than a year to refill"))?;
+        Ok(Self { name: name.into(), limit, window, burst: whole_burst, period })
+    }
+
+    /// Its name, such as `write.user`.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Calls admitted in any window, at most.
+    pub fn limit(&self) -> u32 {
+        self.limit
+    }
+
+    /// The window's length.
+    pub fn window(&self) -> Duration {
+        self.window
+    }
+
+    /// Calls that may come at once.
+    pub fn burst(&self) -> u32 {
+        self.burst.get()
+    }
+
+    /// The time in which one call comes back: `window / (limit − burst)`, rounded up to a nanosecond.
+    pub fn period(&self) -> Duration {
+        self.period
+    }
+
+    pub(super) fn whole_burst(&self) -> NonZeroU32 {
+        self.burst
+    }
+
+    /// The time in which a budget with `remaining` calls left is whole again, at most.
+    pub(super) fn refill_after(&self, remaining: u32) -> Duration {
+        self.period * self.burst().saturating_sub(remaining)
+    }
+}
+
+/// Rounded up: rounded down, the last refill would fall inside the window once too often.
+fn period(window: Duration, refills: u32) -> Option<Duration> {
+    let nanos = window.as_nanos().div_ceil(u128::from(refills));
+    u64::try_from(nanos).ok().map(Duration::from_nanos)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn policy(limit: u32, window_s: u64, burst: u32) -> Result<Policy, String> {
+        Policy::new("write.user", &LimitSettings { limit, window_s, burst })
+    }
+
+    #[test]
+    fn a_hundred_an_hour_with_a_burst_of_twenty_refills_every_45_seconds() {
+        let policy = policy(100, 3600, 20).expect("valid");
+        assert_eq!(Duration::from_secs(45), policy.period());
+        assert_eq!(Duration::from_secs(900), policy.refill_after(0));
+        assert_eq!(Duration::ZERO, policy.refill_after(20));
+    }
+
+    #[test]
+    fn a_period_that_does_not_divide_the_window_is_rounded_up() {
+        assert_eq!(Duration::from_nanos(333_333_334), policy(4, 1, 1).expect("valid").period());
+    }
+
+    #[test]
+    fn one_call_per_window_is_the_only_limit_equal_to_its_burst() {
+        assert_eq!(Duration::from_secs(60), policy(1, 60, 1).expect("valid").period());
+        assert!(policy(2, 60, 1).is_ok());
+        assert!(policy(2, 60, 2).is_err());
+    }
+
+    #[test]
+    fn numbers_that_admit_nothing_or_everything_are_refused_by_name() {
+        for (limit, window_s, burst) in [
+            (0, 60, 0),
+            (10, 60, 0),
+            (0, 60, 1),
+            (10, 0, 1),
+            (10, 60, 10),
+            (10, 60, 11),
+            (u32::MAX, 3600, u32::MAX - 1),
+            (2, u64::MAX, 1),
+        ] {
+            let problem = policy(limit, window_s, burst).expect_err("refused");
+            assert!(problem.starts_with("write.user: "), "{problem}");
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! One router out of three stacks.
+//!
+//! `api` takes JSON and answers within a time; `bytes` streams for as long as bytes move; `ops` is
+//! for operators and documents. All three stand in one envelope (id, log, metrics, headers,
+//! problems), so nothing is served outside it.
+
+use std::sync::Arc;
+
+use axum::middleware::from_fn_with_state;
+use axum::{Extension, Router};
+use http::Uri;
+use tower_http::catch_panic::CatchPanicLayer;
+use utoipa::openapi::{OpenApi, Server};
+use utoipa_axum::router::OpenApiRouter;
+use vidcore::entropy::{Entropy, SystemEntropy};
+
+use crate::config::HttpSettings;
+use crate::middleware::envelope::{Envelope, envelope};
+use crate::middleware::{PanicProblem, api_stack, bytes_stack, compression, cors};
+use crate::openapi::{self, Document};
+use crate::problem::{Problem, code};
+use crate::routes::ApiState;
+
+/// The routes of an application, by the layers they need.
+#[derive(Clone)]
+pub struct Stacks<S> {
+    /// JSON in and out: bounded bodies, one time bound for the whole, compressed answers.
+    pub api: OpenApiRouter<S>,
+    /// Uploads and playback: bodies must keep moving; nothing is buffered or compressed.
+    pub bytes: OpenApiRouter<S>,
+    /// Health and documents: small answers, no bodies.
+    pub ops: OpenApiRouter<S>,
+}
+
+impl<S: Clone + Send + Sync + 'static> Default for Stacks<S> {
+    /// Three empty stacks, without the title and version that each document would bring.
+    fn default() -> Self {
+        Self { api: OpenApiRouter::default(), bytes: OpenApiRouter::default(), ops: OpenApiRouter::default() }
+    }
+}
+
+impl<S> std::fmt::Debug for Stacks<S> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Stacks").finish_non_exhaustive()
+    }
+}
+
+/// Where clients reach the server, as far as answers depend on it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PublicUrl {
+    /// Whether they come over TLS.
+    pub https: bool,
+    /// The path before every URL in a body, without a slash at its end; often empty.
+    pub base_path: String,
+}
+
+impl PublicUrl {
+    /// Reads it from a URL such as `https://example.org/video`; `None` if it is not one.
+    pub fn parse(url: &str) -> Option<Self> {
+        let uri: Uri = url.parse().ok()?;
+        uri.authority()?;
+        let base_path = uri.path().trim_end_matches('/').to_owned();
+        Some(Self { https: uri.scheme_str() == Some("https"), base_path })
+    }
+}
+
+/// What stands between the socket and the routes.
+#[derive(Debug, Clone)]
+pub struct Edge {
+    /// Bounds on requests, and who may call from other origins.
+    pub http: HttpSettings,
+    /// Where clients reach the server.
+    pub public_url: PublicUrl,
+    /// Where request ids come from.
+    pub entropy: Arc<dyn Entropy>,
+}
+
+impl Edge {
+    /// An edge with the system's randomness.
+    pub fn new(http: HttpSettings, public_url: PublicUrl) -> Self {
+        Self { http, public_url, entropy: Arc::new(SystemEntropy) }
+    }
+}
+
+/// The finished router with the document of its routes.
+#[derive(Clone)]
+pub struct App {
+    /// Serves every route of the stacks, `/api/v1/openapi.json`, `/docs` and problems for the rest.
+    pub router: Router,
+    /// OpenAPI 3.1.
+    pub openapi: OpenApi,
+}
+
+impl std::fmt::Debug for App {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("App").field("paths", &self.openapi.paths.paths.len()).finish_non_exhaustive()
+    }
+}
+
+/// Puts the stacks into their layers and the whole into the envelope.
+pub fn assemble(stacks: Stacks<ApiState>, state: ApiState, edge: &Edge) -> App {
+    let (routers, document) = split(stacks, edge);
+    let settings = Arc::new(edge.http.clone());
+    let api = innermost(routers.api)
+        .layer(from_fn_with_state(settings.clone(), api_stack))
+        .layer(compression())
+        .layer(Extension(Document::new(&document)));
+    let bytes = innermost(routers.bytes).layer(from_fn_with_state(settings.clone(), bytes_stack));
+    let ops = innermost(routers.ops);
+    let router = across_origins(api, edge)
+        .merge(across_origins(bytes, edge))
+        .merge(ops)
+        .fallback(no_route)
+        // Admission stands on routes that are built before there is a platform; it finds it here.
+        .layer(Extension(state.clone()))
+        .layer(from_fn_with_state(outer(edge), envelope))
+        .with_state(state);
+    App { router, openapi: document }
+}
+
+/// The document of the stacks alone, for which no platform is needed.
+pub fn document(stacks: Stacks<ApiState>, edge: &Edge) -> OpenApi {
+    split(stacks, edge).1
+}
+
+struct Routers {
+    api: Router<ApiState>,
+    bytes: Router<ApiState>,
+    ops: Router<ApiState>,
+}
+
+fn split(stacks: Stacks<ApiState>, edge: &Edge) -> (Routers, OpenApi) {
+    let stacks = openapi::add_routes(stacks);
+    let (api, mut document) = stacks.api.split_for_parts();
+    let (bytes, bytes_document) = stacks.bytes.split_for_parts();
+    let (ops, ops_document) = stacks.ops.split_for_parts();
+    document.merge(bytes_document);
+    document.merge(ops_document);
+    openapi::complete(&mut document);
+    if !edge.public_url.base_path.is_empty() {
+        document.servers = Some(vec![Server::new(&edge.public_url.base_path)]);
+    }
+    (Routers { api, bytes, ops }, document)
+}
+
+fn outer(edge: &Edge) -> Envelope {
+    let PublicUrl { https, base_path } = edge.public_url.clone();
+    Envelope::new(base_path, https, edge.entropy.clone())
+}
+
+/// What every stack has closest to its routes. The fallback comes first: layers that are added
+/// before it would leave it outside.
+fn innermost<S: Clone + Send + Sync + 'static>(router: Router<S>) -> Router<S> {
+    router.method_not_allowed_fallback(no_method).layer(CatchPanicLayer::custom(PanicProblem))
+}
+
+fn across_origins<S: Clone + Send + Sync + 'static>(router: Router<S>, edge: &Edge) -> Router<S> {
+    match cors(&edge.http.cors_origins) {
+        Some(cors) => router.layer(cors),
+        None => router,
+    }
+}
+
+async fn no_route() -> Problem {
+    Problem::not_found()
+}
+
+/// The router adds `Allow`.
+async fn no_method() -> Problem {
+    Problem::new(code::METHOD_NOT_ALLOWED)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_public_url_gives_scheme_and_path() {
+        let parsed = |url| PublicUrl::parse(url).map(|url| (url.https, url.base_path));
+        assert_eq!(Some((true, "/video".to_owned())), parsed("https://example.org/video/"));
+        assert_eq!(Some((false, String::new())), parsed("http://127.0.0.1:8080"));
+        assert_eq!(None, parsed("/video"));
+    }
+}

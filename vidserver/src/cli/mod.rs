@@ -1,0 +1,141 @@
+//! The command line: one file per verb.
+
+mod openapi;
+mod serve;
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::{Config, Sources};
+
+/// What a command that failed says on standard error.
+pub type CommandError = Box<dyn std::error::Error + Send + Sync>;
+
+/// A video-sharing backend in one program.
+#[derive(Debug, Parser)]
+#[command(name = "vidserver", version, about, long_about = None)]
+pub struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Settings every command takes; each stands above its variable and the file.
+#[derive(Debug, Args)]
+struct Global {
+    /// TOML file with settings
+    #[arg(long, global = true, env = "VID_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Folder of the database, keys, objects and staging [setting: data_dir]
+    #[arg(long, global = true, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// A level, or directives such as `info,vidserver::access=off` [setting: log.level]
+    #[arg(long, global = true, value_name = "LEVEL")]
+    log_level: Option<String>,
+    /// `json` or `text` [setting: log.format]
+    #[arg(long, global = true, value_name = "FORMAT")]
+    log_format: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve the API until told to stop
+    Serve(ServeFlags),
+    /// Print the OpenAPI document
+    Openapi,
+}
+
+/// Flags of `serve`.
+#[derive(Debug, Args)]
+struct ServeFlags {
+    /// Address and port of the API; port 0 takes a free one [setting: server.listen]
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<SocketAddr>,
+    /// Address and port of /metrics [setting: server.metrics_listen]
+    #[arg(long, value_name = "ADDRESS")]
+    metrics_listen: Option<SocketAddr>,
+    /// Where clients reach the server [setting: public_url]
+    #[arg(long, value_name = "URL")]
+    public_url: Option<String>,
+    /// Leave background jobs to separate workers [setting: worker.enabled]
+    #[arg(long)]
+    no_worker: bool,
+}
+
+impl Cli {
+    /// Runs the command and says what went wrong on standard error.
+    pub async fn run(self) -> ExitCode {
+        match self.execute().await {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                // Nothing is left to tell if standard error is closed.
+                let _ = writeln!(std::io::stderr(), "vidserver: {error}");
+                ExitCode::FAILURE
+            }
+        }
+    }
+
+    async fn execute(self) -> Result<(), CommandError> {
+        let sources = self.global.sources();
+        match self.command {
+            Command::Serve(flags) => serve::run(Config::load(&flags.over(sources))?).await,
+            Command::Openapi => openapi::run(),
+        }
+    }
+}
+
+impl Global {
+    fn sources(&self) -> Sources {
+        Sources::from_environment(self.config.clone())
+            .flag("data_dir", self.data_dir.as_ref().map(|folder| folder.display()))
+            .flag("log.level", self.log_level.as_ref())
+            .flag("log.format", self.log_format.as_ref())
+    }
+}
+
+impl ServeFlags {
+    fn over(self, sources: Sources) -> Sources {
+        sources
+            .flag("server.listen", self.listen)
+            .flag("server.metrics_listen", self.metrics_listen)
+            .flag("public_url", self.public_url)
+            .flag("worker.enabled", self.no_worker.then_some(false))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn flags_become_settings() {
+        let cli = Cli::try_parse_from([
+            "vidserver",
+            "serve",
+            "--no-worker",
+            "--listen",
+            "127.0.0.1:7",
+            "--log-level",
+            "warn",
+        ])
+        .expect("a command line");
+        let sources = Sources { flags: cli.global.sources().flags, ..Sources::default() };
+        let Command::Serve(flags) = cli.command else { panic!("serve was asked for") };
+        let config = Config::load(&flags.over(sources)).expect("a config");
+        assert_eq!(7, config.server.listen.port());
+        assert!(!config.platform.worker.enabled);
+        assert_eq!("warn", config.log.level);
+    }
+}

@@ -1,0 +1,150 @@
+//! Rules a value must keep beyond its type.
+
+use axum::http::Uri;
+use tracing_subscriber::EnvFilter;
+
+use super::load::ConfigProblem;
+use super::{Config, HttpSettings, ServerSettings};
+
+/// The least size hyper takes for its buffers.
+const MIN_HEADER_BYTES: u32 = 8192;
+
+/// Every rule that is broken.
+pub(super) fn check(config: &Config) -> Vec<ConfigProblem> {
+    let mut problems = Vec::new();
+    platform(config, &mut problems);
+    server(&config.server, &mut problems);
+    http(&config.http, &mut problems);
+    if EnvFilter::builder().parse(&config.log.level).is_err() {
+        problems.push(ConfigProblem::new("log.level", "expected a level or directives, such as `info`"));
+    }
+    problems
+}
+
+fn platform(config: &Config, problems: &mut Vec<ConfigProblem>) {
+    let settings = &config.platform;
+    let mut refuse = |wrong: bool, key: &str, message: &str| {
+        if wrong {
+            problems.push(ConfigProblem::new(key, message));
+        }
+    };
+    refuse(
+        !is_public_url(&settings.public_url),
+        "public_url",
+        "expected http:// or https:// with a host, and no query",
+    );
+    refuse(settings.data_dir.as_os_str().is_empty(), "data_dir", "expected a folder");
+    refuse(settings.sqlite.queue_depth == 0, "sqlite.queue_depth", "expected at least 1");
+    refuse(settings.auth.access_ttl_s == 0, "auth.access_ttl_s", "expected at least 1");
+    refuse(settings.auth.issuer.is_empty(), "auth.issuer", "expected a name");
+    refuse(settings.auth.audience.is_empty(), "auth.audience", "expected a name");
+    refuse(settings.uploads.max_size_bytes == 0, "uploads.max_size_bytes", "expected at least 1");
+    refuse(
+        settings.playback.token_ttl_s > settings.playback.max_token_ttl_s,
+        "playback.token_ttl_s",
+        "expected at most playback.max_token_ttl_s",
+    );
+    refuse(settings.worker.concurrency == 0, "worker.concurrency", "expected at least 1");
+    refuse(
+        settings.worker.heartbeat_ms.saturating_mul(3) > settings.worker.lease_ms,
+        "worker.heartbeat_ms",
+        "expected at most a third of worker.lease_ms",
+    );
+    refuse(settings.worker.max_attempts == 0, "worker.max_attempts", "expected at least 1");
+    for (name, policy) in &settings.rate_limits.policies {
+        let key = format!("rate_limits.policies.{name}");
+        refuse(policy.window_s == 0, &key, "expected window_s of at least 1");
+        refuse(policy.burst == 0 || policy.burst >= policy.limit, &key, "expected burst between 1 and limit - 1");
+    }
+}
+
+fn server(server: &ServerSettings, problems: &mut Vec<ConfigProblem>) {
+    for (key, value) in [
+        ("server.max_connections", server.max_connections as u64),
+        ("server.first_byte_timeout_ms", server.first_byte_timeout_ms),
+        ("server.header_read_timeout_ms", server.header_read_timeout_ms),
+        ("server.keep_alive_idle_ms", server.keep_alive_idle_ms),
+        ("server.write_stall_timeout_ms", server.write_stall_timeout_ms),
+        ("server.http2_max_streams", server.http2_max_streams.into()),
+        ("server.http2_ping_interval_ms", server.http2_ping_interval_ms),
+        ("server.http2_ping_timeout_ms", server.http2_ping_timeout_ms),
+    ] {
+        if value == 0 {
+            problems.push(ConfigProblem::new(key, "expected at least 1"));
+        }
+    }
+    if server.max_header_bytes < MIN_HEADER_BYTES {
+        problems.push(ConfigProblem::new("server.max_header_bytes", format!("expected at least {MIN_HEADER_BYTES}")));
+    }
+    let same = server.metrics_enabled && server.listen.port() != 0 && server.listen == server.metrics_listen;
+    if same {
+        problems.push(ConfigProblem::new("server.metrics_listen", "expected another address than server.listen"));
+    }
+}
+
+fn http(http: &HttpSettings, problems: &mut Vec<ConfigProblem>) {
+    for (key, value) in [
+        ("http.request_timeout_ms", http.request_timeout_ms),
+        ("http.max_body_bytes", http.max_body_bytes as u64),
+        ("http.body_idle_timeout_ms", http.body_idle_timeout_ms),
+    ] {
+        if value == 0 {
+            problems.push(ConfigProblem::new(key, "expected at least 1"));
+        }
+    }
+    if !http.cors_origins.iter().all(|origin| is_origin(origin)) {
+        problems.push(ConfigProblem::new(
+            "http.cors_origins",
+            "expected exact origins, such as `https://app.example`, without a path and without `*`",
+        ));
+    }
+}
+
+fn is_public_url(text: &str) -> bool {
+    let Ok(uri) = text.parse::<Uri>() else { return false };
+    matches!(uri.scheme_str(), Some("http" | "https"))
+        && uri.host().is_some_and(|h| !h.is_empty())
+        && uri.query().is_none()
+}
+
+/// An origin as browsers serialize it (RFC 6454 §6.2): scheme, host and port, nothing after.
+fn is_origin(text: &str) -> bool {
+    is_public_url(text)
+        && !text.contains('*')
+        && text.bytes().all(|byte| byte.is_ascii_graphic() && !byte.is_ascii_uppercase())
+        && text.splitn(4, '/').count() == 3
+        && !text.contains('@')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn keys(change: impl FnOnce(&mut Config)) -> Vec<String> {
+        let mut config = Config::default();
+        change(&mut config);
+        check(&config).into_iter().map(|problem| problem.key).collect()
+    }
+
+    #[test]
+    fn each_rule_names_its_key() {
+        assert_eq!(vec!["public_url"], keys(|c| c.platform.public_url = "ftp://x".into()));
+        assert_eq!(vec!["public_url"], keys(|c| c.platform.public_url = "https://x/?a".into()));
+        assert_eq!(vec!["worker.heartbeat_ms"], keys(|c| c.platform.worker.heartbeat_ms = 7000));
+        assert_eq!(vec!["server.max_header_bytes"], keys(|c| c.server.max_header_bytes = 8191));
+        assert_eq!(vec!["server.metrics_listen"], keys(|c| c.server.metrics_listen = c.server.listen));
+        assert_eq!(vec!["log.level"], keys(|c| c.log.level = "vidserver=loud".into()));
+        assert_eq!(vec!["http.request_timeout_ms"], keys(|c| c.http.request_timeout_ms = 0));
+    }
+
+    #[test]
+    fn origins_are_exact() {
+        for good in ["https://app.example", "http://localhost:5173", "https://[::1]:8443"] {
+            assert!(is_origin(good), "{good}");
+        }
+        for bad in ["*", "https://*.example", "https://app.example/", "app.example", "null", "https://a@b", "HTTPS://a"]
+        {
+            assert!(!is_origin(bad), "{bad}");
+        }
+    }
+}

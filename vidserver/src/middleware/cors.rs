@@ -1,0 +1,46 @@
+//! Which pages of other origins may call the API: those that are listed, and no other.
+
+use std::time::Duration;
+
+use http::header::{
+    ACCEPT_RANGES, AUTHORIZATION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_MATCH, IF_NONE_MATCH, LINK,
+    LOCATION, RANGE, RETRY_AFTER,
+};
+use http::{HeaderValue, Method};
+use tower_http::cors::CorsLayer;
+
+use super::rate_limit::{RATE_LIMIT, RATE_LIMIT_POLICY};
+use super::request_id::X_REQUEST_ID;
+use crate::extract::idempotency::IDEMPOTENCY_KEY;
+
+/// How long a browser may remember a preflight answer.
+const MAX_AGE: Duration = Duration::from_secs(600);
+
+/// The layer, or none where no origin is listed: the layer answers every `OPTIONS` itself.
+///
+/// Credentials are never allowed: tokens travel in `Authorization`, and there are no cookies.
+pub(crate) fn cors(origins: &[String]) -> Option<CorsLayer> {
+    let origins: Vec<HeaderValue> = origins.iter().filter_map(|origin| origin.parse().ok()).collect();
+    if origins.is_empty() {
+        return None;
+    }
+    Some(
+        CorsLayer::new()
+            .allow_origin(origins)
+            .allow_methods([Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE])
+            .allow_headers([AUTHORIZATION, CONTENT_TYPE, IF_MATCH, IF_NONE_MATCH, RANGE, IDEMPOTENCY_KEY, X_REQUEST_ID])
+            .expose_headers([
+                ACCEPT_RANGES,
+                CONTENT_LENGTH,
+                CONTENT_RANGE,
+                ETAG,
+                LINK,
+                LOCATION,
+                RETRY_AFTER,
+                RATE_LIMIT,
+                RATE_LIMIT_POLICY,
+                X_REQUEST_ID,
+            ])
+            .max_age(MAX_AGE),
+    )
+}

@@ -1,0 +1,36 @@
+//! `POST /jobs/{id}/retry`
+
+use axum::extract::State;
+use axum::response::Response;
+use http::StatusCode;
+use vidcore::id::JobId;
+use vidcore::jobs::JobView;
+
+use crate::extract::{Caller, Empty, Keyed, Path};
+use crate::problem::{Problem, ProblemBody};
+use crate::routes::{ApiState, render};
+
+/// Queues a dead job again, with all its attempts
+#[utoipa::path(
+    post, path = "/jobs/{id}/retry", tag = "jobs", operation_id = "retry_job", security(("bearer" = [])),
+    params(
+        ("id" = JobId, Path, description = "The job"),
+        ("Idempotency-Key" = Option<String>, Header, description = "Makes a repeated request one"),
+    ),
+    responses(
+        (status = 202, description = "The job", body = JobView),
+        (status = 401, description = "`unauthenticated`", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 404, description = "`not_found`", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 409, description = "`wrong_state`, `request_in_progress`", body = ProblemBody, content_type = "application/problem+json"),
+    )
+)]
+pub(crate) async fn retry(
+    State(state): State<ApiState>,
+    Path(id): Path<JobId>,
+    Caller(actor): Caller,
+    keyed: Keyed<Empty>,
+) -> Result<Response, Problem> {
+    let running = state.in_progress.begin(keyed.key, &actor.user.to_string())?;
+    let job = state.platform.jobs().retry(&actor, id, running.key()).await?.into_inner();
+    Ok(render::secret(StatusCode::ACCEPTED, &job))
+}

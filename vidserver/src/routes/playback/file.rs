@@ -1,0 +1,65 @@
+//! `GET /playback/{grant}/file.mp4`
+
+use axum::extract::State;
+use axum::response::Response;
+use http::HeaderMap;
+use vidcore::id::VideoId;
+use vidcore::media::playback::Grant;
+
+use crate::extract::Path;
+use crate::problem::{Problem, ProblemBody};
+use crate::routes::playback::grant::{PublicPath, TokenPath};
+use crate::routes::{ApiState, playback::send};
+
+/// The original, where it is published as it is, by token
+#[utoipa::path(
+    method(get, head), path = "/playback/{token}/file.mp4", tag = "playback", operation_id = "play_file_by_token",
+    params(("token" = String, Path, description = "A playback token"),
+        ("Range" = Option<String>, Header, description = "One byte range (RFC 9110 §14)")),
+    responses(
+        (status = 200, description = "The whole file", content_type = "video/*"),
+        (status = 206, description = "A part of it", content_type = "video/*"),
+        (status = 304, description = "The caller holds it already"),
+        (status = 404, description = "`not_found`", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 416, description = "`range_not_satisfiable`", body = ProblemBody, content_type = "application/problem+json"),
+    )
+)]
+pub(crate) async fn by_token(
+    State(state): State<ApiState>,
+    Path(path): Path<TokenPath>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    answer(&state, path.into(), &headers).await
+}
+
+/// The original, where it is published as it is, of a public or unlisted video
+#[utoipa::path(
+    method(get, head), path = "/playback/public/{video}/{epoch}/file.mp4", tag = "playback",
+    operation_id = "play_file_public",
+    params(
+        ("video" = VideoId, Path, description = "The video"),
+        ("epoch" = u32, Path, description = "The epoch in the video's links"),
+        ("Range" = Option<String>, Header, description = "One byte range (RFC 9110 §14)")
+    ),
+    responses(
+        (status = 200, description = "The whole file", content_type = "video/*"),
+        (status = 206, description = "A part of it", content_type = "video/*"),
+        (status = 304, description = "The caller holds it already"),
+        (status = 404, description = "`not_found`", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 416, description = "`range_not_satisfiable`", body = ProblemBody, content_type = "application/problem+json"),
+    )
+)]
+pub(crate) async fn public(
+    State(state): State<ApiState>,
+    Path(path): Path<PublicPath>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    answer(&state, path.into(), &headers).await
+}
+
+async fn answer(state: &ApiState, grant: Grant, headers: &HeaderMap) -> Result<Response, Problem> {
+    let playback = state.platform.playback();
+    let playable = playback.open(&grant).await?;
+    let object = playback.file(&playable).await?;
+    send::object(playback, &object, headers).await
+}

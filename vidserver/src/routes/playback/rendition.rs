@@ -1,0 +1,95 @@
+//! `GET /playback/{grant}/{rendition}/{file}`
+
+use axum::extract::State;
+use axum::response::Response;
+use http::HeaderMap;
+use serde::Deserialize;
+use vidcore::id::VideoId;
+use vidcore::media::playback::Grant;
+
+use crate::extract::Path;
+use crate::problem::{Problem, ProblemBody};
+use crate::routes::{ApiState, playback::send};
+
+/// A file of a rendition, by token.
+#[derive(Debug, Deserialize)]
+pub struct TokenFile {
+    token: String,
+    rendition: String,
+    file: String,
+}
+
+/// A file of a rendition of a public or unlisted video.
+#[derive(Debug, Deserialize)]
+pub struct PublicFile {
+    video: VideoId,
+    epoch: u32,
+    rendition: String,
+    file: String,
+}
+
+/// A media playlist, init segment or segment, by token
+#[utoipa::path(
+    method(get, head), path = "/playback/{token}/{rendition}/{file}", tag = "playback",
+    operation_id = "play_rendition_by_token",
+    params(
+        ("token" = String, Path, description = "A playback token"),
+        ("rendition" = String, Path, description = "The rendition's name, such as `720p`"),
+        ("file" = String, Path, description = "A name that stands in the playlist, or `index.m3u8`"),
+        ("Range" = Option<String>, Header, description = "One byte range (RFC 9110 §14)")
+    ),
+    responses(
+        (status = 200, description = "The whole file", content_type = "video/*"),
+        (status = 206, description = "A part of it", content_type = "video/*"),
+        (status = 304, description = "The caller holds it already"),
+        (status = 404, description = "`not_found`", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 416, description = "`range_not_satisfiable`", body = ProblemBody, content_type = "application/problem+json"),
+    )
+)]
+pub(crate) async fn by_token(
+    State(state): State<ApiState>,
+    Path(TokenFile { token, rendition, file }): Path<TokenFile>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    answer(&state, Grant::Token(token), &rendition, &file, &headers).await
+}
+
+/// A media playlist, init segment or segment of a public or unlisted video
+#[utoipa::path(
+    method(get, head), path = "/playback/public/{video}/{epoch}/{rendition}/{file}", tag = "playback",
+    operation_id = "play_rendition_public",
+    params(
+        ("video" = VideoId, Path, description = "The video"),
+        ("epoch" = u32, Path, description = "The epoch in the video's links"),
+        ("rendition" = String, Path, description = "The rendition's name, such as `720p`"),
+        ("file" = String, Path, description = "A name that stands in the playlist, or `index.m3u8`"),
+        ("Range" = Option<String>, Header, description = "One byte range (RFC 9110 §14)")
+    ),
+    responses(
+        (status = 200, description = "The whole file", content_type = "video/*"),
+        (status = 206, description = "A part of it", content_type = "video/*"),
+        (status = 304, description = "The caller holds it already"),
+        (status = 404, description = "`not_found`", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 416, description = "`range_not_satisfiable`", body = ProblemBody, content_type = "application/problem+json"),
+    )
+)]
+pub(crate) async fn public(
+    State(state): State<ApiState>,
+    Path(PublicFile { video, epoch, rendition, file }): Path<PublicFile>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    answer(&state, Grant::Public { video, epoch }, &rendition, &file, &headers).await
+}
+
+async fn answer(
+    state: &ApiState,
+    grant: Grant,
+    rendition: &str,
+    file: &str,
+    headers: &HeaderMap,
+) -> Result<Response, Problem> {
+    let playback = state.platform.playback();
+    let playable = playback.open(&grant).await?;
+    let object = playback.rendition_object(&playable, rendition, file).await?;
+    send::object(playback, &object, headers).await
+}

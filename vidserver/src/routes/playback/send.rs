@@ -1,0 +1,114 @@
+//! Sending playlists and objects: conditions, ranges, and what may be kept by whom.
+
+use axum::body::Body;
+use axum::response::{IntoResponse, Response};
+use http::header::{
+    ACCEPT_RANGES, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG,
+    IF_NONE_MATCH, IF_RANGE, RANGE,
+};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use vidcore::media::playback::{PlayableObject, Playback};
+use vidcore::storage::objects::sha256;
+
+use crate::problem::{Problem, code};
+use crate::routes::playback::range::{self, Asked};
+
+/// HLS playlists.
+const PLAYLIST: &str = "application/vnd.apple.mpegurl";
+
+/// How long a playlist of an open video may be kept: new renditions appear within that time.
+const SHARED_PLAYLIST: &str = "public, max-age=60";
+
+/// Segments of open videos never change: another attempt has another prefix, another epoch another path.
+const SHARED_SEGMENT: &str = "public, max-age=31536000, immutable";
+
+/// What a token opens is its holder's alone.
+const PRIVATE: &str = "private, max-age=60";
+
+/// A playlist made for this answer.
+pub(crate) fn playlist(text: String, shared: bool, request: &HeaderMap) -> Response {
+    let tag = tag(&sha256(text.as_bytes()));
+    let cache = if shared { SHARED_PLAYLIST } else { PRIVATE };
+    let headers = [(CACHE_CONTROL, HeaderValue::from_static(cache)), (ETAG, header(&tag))];
+    if holds(request, &tag) {
+        return (StatusCode::NOT_MODIFIED, headers).into_response();
+    }
+    (headers, [(CONTENT_TYPE, HeaderValue::from_static(PLAYLIST))], text).into_response()
+}
+
+/// A stored object, whole or in part, streamed.
+pub(crate) async fn object(
+    playback: &Playback,
+    playable: &PlayableObject,
+    request: &HeaderMap,
+) -> Result<Response, Problem> {
+    let object = &playable.object;
+    let tag = tag(&object.sha256);
+    let mut headers = HeaderMap::new();
+    headers.insert(ETAG, header(&tag));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static(cache_control(playable)));
+    headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    if holds(request, &tag) {
+        return Ok((StatusCode::NOT_MODIFIED, headers).into_response());
+    }
+    headers.insert(CONTENT_TYPE, header(&object.content_type));
+    // Whatever a browser makes of the type, the bytes are never a page of this origin.
+    headers.insert(CONTENT_DISPOSITION, HeaderValue::from_static("inline"));
+    let size = object.size_bytes;
+    let (status, part) = match asked(request, &tag, size) {
+        Asked::Whole => (StatusCode::OK, None),
+        Asked::Part(part) => {
+            let text = format!("bytes {}-{}/{size}", part.start, part.end - 1);
+            headers.insert(CONTENT_RANGE, header(&text));
+            (StatusCode::PARTIAL_CONTENT, Some(part))
+        }
+        Asked::Unsatisfiable => {
+            let problem = Problem::new(code::RANGE_NOT_SATISFIABLE);
+            return Err(problem.header(CONTENT_RANGE, header(&format!("bytes */{size}"))));
+        }
+    };
+    let length = part.as_ref().map_or(size, |part| part.end - part.start);
+    headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+    let bytes = playback.bytes(playable, part).await?;
+    Ok((status, headers, Body::from_stream(bytes)).into_response())
+}
+
+fn cache_control(playable: &PlayableObject) -> &'static str {
+    match (playable.shared, playable.object.content_type == PLAYLIST) {
+        (true, true) => SHARED_PLAYLIST,
+        (true, false) => SHARED_SEGMENT,
+        (false, _) => PRIVATE,
+    }
+}
+
+/// What the request asks for. `If-Range` with another tag, or with a date, asks for the whole
+/// (RFC 9110 §13.1.5).
+fn asked(request: &HeaderMap, tag: &str, size: u64) -> Asked {
+    let current = text(request, &IF_RANGE).is_none_or(|condition| condition == tag);
+    match text(request, &RANGE) {
+        Some(header) if current => range::parse(header, size),
+        _ => Asked::Whole,
+    }
+}
+
+/// Whether `If-None-Match` names the tag (weak comparison, RFC 9110 §13.1.2).
+fn holds(request: &HeaderMap, tag: &str) -> bool {
+    request
+        .get_all(IF_NONE_MATCH)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .any(|value| value.split(',').map(str::trim).any(|held| held == "*" || held.trim_start_matches("W/") == tag))
+}
+
+fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
+    headers.get(name).and_then(|value| value.to_str().ok())
+}
+
+/// A strong tag of the bytes: the first 128 bits of their hash.
+fn tag(sha256: &[u8; 32]) -> String {
+    format!("\"{}\"", hex::encode(&sha256[..16]))
+}
+
+fn header(text: &str) -> HeaderValue {
+    HeaderValue::from_str(text).unwrap_or_else(|_| HeaderValue::from_static("application/octet-stream"))
+}

@@ -1,0 +1,42 @@
+//! `/videos` and `/search`
+
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+use vidcore::rate_limit::RouteClass;
+
+use crate::middleware::admission::limited;
+use crate::routes::ApiState;
+
+pub mod create;
+pub mod get;
+pub mod list;
+pub mod patch;
+pub mod popular;
+pub mod process;
+pub mod renditions;
+pub mod restore;
+pub mod search;
+pub mod status;
+pub mod trash;
+pub mod view;
+
+/// The routes of this folder under `/api/v1`.
+pub(crate) fn router() -> OpenApiRouter<ApiState> {
+    let reads = OpenApiRouter::new()
+        .routes(routes!(list::list))
+        .routes(routes!(popular::popular))
+        .routes(routes!(get::get))
+        .routes(routes!(status::status))
+        .routes(routes!(renditions::renditions))
+        // Anybody who plays a video counts a view: an anonymous call, far from a command on a resource.
+        .routes(routes!(view::view));
+    let writes = OpenApiRouter::new()
+        .routes(routes!(create::create))
+        .routes(routes!(patch::patch))
+        .routes(routes!(trash::trash))
+        .routes(routes!(restore::restore))
+        .routes(routes!(process::process));
+    limited(reads, RouteClass::Read)
+        .merge(limited(writes, RouteClass::Write))
+        .merge(limited(OpenApiRouter::new().routes(routes!(search::search)), RouteClass::Search))
+}

@@ -1,0 +1,56 @@
+//! `GET /search`
+
+use axum::extract::{OriginalUri, State};
+use axum::response::Response;
+use garde::Validate;
+use serde::Deserialize;
+use utoipa::IntoParams;
+use vidcore::catalog::view::VideoView;
+use vidcore::page::Page;
+
+use crate::extract::{IfNoneMatch, Query};
+use crate::problem::{Problem, ProblemBody};
+use crate::routes::render::Audience;
+use crate::routes::{ApiState, paging, render};
+
+/// What to look for.
+#[derive(Debug, Deserialize, Validate, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct Search {
+    /// Words that must all occur in title, description or tags; the last one may be a beginning.
+    #[garde(length(chars, min = 1, max = 200))]
+    #[param(min_length = 1, max_length = 200)]
+    pub q: String,
+    /// Items per page, 1 to 100; 20 by default.
+    #[garde(range(min = 1, max = 100))]
+    #[param(minimum = 1, maximum = 100, default = 20)]
+    pub limit: Option<u16>,
+    /// `next_cursor` of the page before.
+    #[garde(length(max = 200))]
+    #[param(max_length = 200)]
+    pub cursor: Option<String>,
+}
+
+/// Public videos that match, best first
+///
+/// At most 1,000 are reachable. The list is sorted by a score, so pages may repeat or skip when the
+/// catalog changes between them.
+#[utoipa::path(
+    get, path = "/search", tag = "videos", operation_id = "search_videos", params(Search),
+    responses(
+        (status = 200, description = "A page", body = Page<VideoView>),
+        (status = 304, description = "The caller holds it already"),
+        (status = 400, description = "`bad_cursor`, `invalid_query`", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 422, description = "`invalid_body`: no letter or digit to look for", body = ProblemBody, content_type = "application/problem+json"),
+    )
+)]
+pub(crate) async fn search(
+    State(state): State<ApiState>,
+    Query(Search { q, limit, cursor }): Query<Search>,
+    OriginalUri(uri): OriginalUri,
+    held: IfNoneMatch,
+) -> Result<Response, Problem> {
+    let page = state.platform.catalog().search(&q, cursor.as_deref(), paging::limit(limit)).await?;
+    Ok(render::page(page, &uri, &held, Audience::Everybody))
+}
