@@ -15,7 +15,7 @@ pub(crate) async fn choose(
     clock: &Arc<dyn Clock>,
 ) -> Result<Arc<dyn Transcoder>, MediaError> {
     if settings.transcoder != TranscoderChoice::Simulated {
-        match FfmpegTranscoder::detect(settings).await {
+        match FfmpegTranscoder::detect(settings, Arc::clone(clock)).await {
             Ok(ffmpeg) => return Ok(Arc::new(ffmpeg)),
             Err(error) if settings.transcoder == TranscoderChoice::Ffmpeg => return Err(error),
             Err(error) => tracing::warn!(%error, "ffmpeg cannot be used: originals are published as they are"),

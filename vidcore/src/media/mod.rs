@@ -9,12 +9,21 @@ use crate::id::{RenditionId, SourceId, VideoId};
 use crate::store::{Causes, Fence, StoreError};
 
 mod choose;
+mod complaint;
+pub mod ffmpeg;
+pub mod hls;
 pub mod jobs;
+pub mod ladder;
 mod master_playlist;
 pub mod playback;
+pub mod probe;
+mod process;
 pub(crate) mod process_video;
 pub mod rendition;
+pub mod sandbox;
 pub(crate) mod scratch;
+pub mod simulated;
+pub mod sniff;
 #[cfg(feature = "sqlite")]
 pub(crate) mod sqlite;
 pub mod transcoder;

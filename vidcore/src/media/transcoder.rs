@@ -76,9 +76,9 @@ pub struct RenditionPlan {
     pub name: String,
     /// How it is played.
     pub kind: RenditionKind,
-    /// Width in pixels, even.
+    /// Width in pixels, even; for `original` the source's own, 0 if not known.
     pub width: u32,
-    /// Height in pixels, even.
+    /// Height in pixels, even; for `original` the source's own, 0 if not known.
     pub height: u32,
     /// Target of the video stream in bits per second; 0 for `original`.
     pub video_bitrate: u32,
