@@ -108,9 +108,8 @@ async fn check(
     if measured.size_bytes != upload.size_bytes || Some(measured.sha256) != upload.received_sha256 {
         return Ok(Err("The stored bytes differ from those received. Please upload the file again.".to_owned()));
     }
-    let folder = ScratchFolder::new(&parts.settings.data_dir, context)
-        .await
-        .map_err(|error| JobFailure::Retry(error.into()))?;
+    let folder =
+        ScratchFolder::new(&parts.settings.data_dir, context).await.map_err(|error| JobFailure::Retry(error.into()))?;
     let probed = probe(parts, pinned, &folder, context).await;
     folder.remove().await;
     match probed {
@@ -128,10 +127,11 @@ async fn probe(
     context: &JobContext,
 ) -> Result<MediaInfo, MediaError> {
     let file = folder.path().join("source");
-    parts.objects.materialize(pinned, &file).await.map_err(|error| MediaError::Failed {
-        message: "fetching failed".to_owned(),
-        source: Some(error.into()),
-    })?;
+    parts
+        .objects
+        .materialize(pinned, &file)
+        .await
+        .map_err(|error| MediaError::Failed { message: "fetching failed".to_owned(), source: Some(error.into()) })?;
     parts.transcoder.probe(&file, &context.cancel).await
 }
 
