@@ -8,11 +8,17 @@ use std::io::Write as _;
 pub mod accounts;
 pub mod cache;
 #[cfg(feature = "sqlite")]
+pub mod catalog;
+#[cfg(feature = "sqlite")]
 pub mod jobs;
 pub mod media;
 pub mod rate_limit;
 #[cfg(feature = "sqlite")]
 pub mod store;
+#[cfg(feature = "sqlite")]
+pub mod uploads;
+#[cfg(feature = "sqlite")]
+pub mod videos;
 
 #[cfg(feature = "sqlite")]
 pub use store::TestStore;
