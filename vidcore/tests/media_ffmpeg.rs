@@ -11,6 +11,7 @@ use m3u8_rs::MediaPlaylistType;
 use tokio_util::sync::CancellationToken;
 use vidcore::clock::SystemClock;
 use vidcore::media::ffmpeg::FfmpegTranscoder;
+use vidcore::media::hls::{self, HlsError};
 use vidcore::media::{Encoded, MediaError, MediaInfo, RenditionPlan};
 use vidcore::platform::settings::MediaSettings;
 use vidcore::testkit::media::{GOOD, MediaHarness, fixture};
@@ -282,6 +283,23 @@ async fn media_that_cannot_be_decoded_is_refused_by_the_encoding() {
     let plan = h.transcoder.plan(&info).remove(0);
     let encoded = h.transcoder.encode(h.request(&input, &info, &plan)).await;
     assert!(matches!(&encoded, Err(MediaError::Unacceptable { reason }) if reason.ends_with('.')), "{encoded:?}");
+}
+
+#[tokio::test]
+async fn a_rendition_with_a_cut_or_missing_segment_is_not_taken_for_whole() {
+    let Some(h) = MediaHarness::ffmpeg().await else { return };
+    let input = h.input("landscape.mp4");
+    let info = h.probe(&input).await.expect("the fixture is a video");
+    let made = make_all(&h, &input, &info).await.remove(0);
+    let (read_back, _) = hls::read_back(&made.folder).expect("it is whole");
+    assert_eq!(made.encoded, read_back);
+
+    let segment = made.folder.join("seg_00000.m4s");
+    let bytes = fs::read(&segment).expect("the segment is there");
+    fs::write(&segment, &bytes[..bytes.len() - 1]).expect("writable");
+    assert!(matches!(hls::read_back(&made.folder), Err(HlsError::Cut(name)) if name == "seg_00000.m4s"));
+    fs::remove_file(&segment).expect("it is there");
+    assert!(matches!(hls::read_back(&made.folder), Err(HlsError::Missing(name)) if name == "seg_00000.m4s"));
 }
 
 #[tokio::test]
