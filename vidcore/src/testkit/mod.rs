@@ -11,7 +11,10 @@ pub mod cache;
 pub mod catalog;
 #[cfg(feature = "sqlite")]
 pub mod jobs;
+pub mod objects;
 pub mod rate_limit;
+#[cfg(feature = "sqlite")]
+pub mod renditions;
 #[cfg(feature = "sqlite")]
 pub mod store;
 #[cfg(feature = "sqlite")]
