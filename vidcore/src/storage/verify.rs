@@ -21,10 +21,10 @@ use crate::storage::{CommitSource, Upload, UploadError, UploadStatus};
 use crate::store::Causes;
 
 /// Checks a received upload and makes it the video's source.
-pub const VERIFY_UPLOAD: &str = "verify_upload";
+pub(crate) const VERIFY_UPLOAD: &str = "verify_upload";
 
 /// Rejects an upload that could not be checked.
-pub const GIVE_UP_UPLOAD: &str = "give_up_upload";
+pub(crate) const GIVE_UP_UPLOAD: &str = "give_up_upload";
 
 /// What both jobs need.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
