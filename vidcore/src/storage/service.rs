@@ -22,6 +22,12 @@ use crate::storage::verify::{GIVE_UP_UPLOAD, VERIFY_UPLOAD, VerifyPayload};
 use crate::storage::{NewUpload, StorageUsage, Upload, UploadError, UploadStatus};
 use crate::store::{BoxError, Causes, Outcome};
 
+/// How long after its time an upload is cleared: a call that was let in just before is over by then.
+const EXPIRY_MARGIN: Duration = Duration::from_secs(60);
+
+/// The most uploads cleared at once; the next round goes on.
+const EXPIRED_AT_ONCE: u16 = 100;
+
 /// What an upload is opened with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OpenUpload {
@@ -273,6 +279,18 @@ impl Uploads {
     pub async fn usage(&self, actor: &Actor) -> Result<UsageView, UploadError> {
         let StorageUsage { stored_bytes, reserved_bytes } = self.parts.store.storage_usage(actor.user).await?;
         Ok(UsageView { stored_bytes, reserved_bytes, quota_bytes: self.parts.settings.uploads.quota_bytes })
+    }
+
+    /// Moves uploads whose time is over to `expired` and deletes what had come of them; returns how many.
+    pub(crate) async fn expire(&self) -> Result<usize, UploadError> {
+        let now = self.parts.now();
+        let over = self.parts.store.expired_uploads(now.minus(EXPIRY_MARGIN), EXPIRED_AT_ONCE).await?;
+        for &id in &over {
+            // The bytes go first: after a crash in between, the row leads back here.
+            self.parts.objects.delete_under(&staging_prefix(id)).await?;
+            self.parts.store.expire_upload(id, now).await?;
+        }
+        Ok(over.len())
     }
 
     async fn clear_staging(&self, id: UploadId) {
