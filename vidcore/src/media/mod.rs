@@ -28,7 +28,7 @@ pub mod sniff;
 pub(crate) mod sqlite;
 pub mod transcoder;
 
-pub(crate) use choose::choose;
+pub(crate) use choose::{Chosen, choose};
 pub use playback::Playback;
 pub use rendition::{NewObject, PlannedRendition, Rendition, RenditionKind, RenditionStatus, Source};
 pub use transcoder::{EncodeRequest, Encoded, MediaError, MediaInfo, OutputFile, Progress, RenditionPlan, Transcoder};

@@ -32,7 +32,7 @@ mod listener;
 pub(crate) mod parts;
 pub mod settings;
 
-pub use builder::{OpenError, PlatformBuilder};
+pub use builder::{OpenError, PlatformBuilder, make_data_folder};
 pub use links::Links;
 pub use settings::Settings;
 
@@ -160,6 +160,11 @@ impl Platform {
     /// Which transcoder processes videos: `ffmpeg` or `simulated`.
     pub fn transcoder(&self) -> &'static str {
         self.inner.parts.transcoder.name()
+    }
+
+    /// Why that transcoder was chosen: ffmpeg's version, or what keeps it from being used.
+    pub fn transcoder_reason(&self) -> &str {
+        &self.inner.parts.transcoder_reason
     }
 
     /// Whether the database answers and this process hears of changes.

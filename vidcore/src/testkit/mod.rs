@@ -11,6 +11,7 @@ pub mod cache;
 pub mod catalog;
 #[cfg(feature = "sqlite")]
 pub mod jobs;
+pub mod media;
 pub mod objects;
 pub mod rate_limit;
 #[cfg(feature = "sqlite")]

@@ -107,6 +107,7 @@ async fn a_second_signal_does_not_wait_for_a_client() {
     raw.send(&"GET /docs/swagger-ui-bundle.js HTTP/1.1\r\nHost: x\r\n\r\n".repeat(50)).await;
     raw.0.readable().await.expect("an answer begins");
     served.signal(Signal::INT);
+    // Two signals of a kind that wait together would count as one.
     served.line_with(|line| line["message"] == "signal received: stopping");
     served.signal(Signal::INT);
     assert!(served.end().await.success());

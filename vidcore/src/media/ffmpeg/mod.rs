@@ -137,7 +137,7 @@ impl FfmpegTranscoder {
             .await
             .map_err(|error| failed("the rendition could not be checked", error))?
             .map_err(|error| match error {
-                HlsError::Empty => unacceptable("the file has no picture that could be read"),
+                HlsError::Empty => unacceptable("The file has no picture that could be read."),
                 error => failed("the rendition is not whole", error),
             })?;
         self.limits.check_duration(played(&playlist))?;
@@ -192,7 +192,7 @@ impl Transcoder for FfmpegTranscoder {
                 return Ok(Some(OutputFile { name: POSTER.to_owned(), content_type: "image/jpeg" }));
             }
         }
-        Err(unacceptable("the file has no picture that could be read"))
+        Err(unacceptable("The file has no picture that could be read."))
     }
 }
 
