@@ -419,6 +419,33 @@ mod tests {
         );
     }
 
+    #[tokio::test]
+    async fn even_past_the_first_look_a_playlist_opens_no_socket() {
+        let settings = MediaSettings::default();
+        let clock = Arc::new(crate::clock::SystemClock::new());
+        let prober = Prober::detect(&settings, clock.clone()).await;
+        if !crate::testkit::require("ffprobe", prober.is_ok()) {
+            return;
+        }
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+        listener.set_nonblocking(true).expect("a socket option");
+        let address = listener.local_addr().expect("a bound port");
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let playlist = folder.path().join("x.mp4");
+        let entry = format!("#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\nhttp://{address}/x.ts\n#EXT-X-ENDLIST\n");
+        std::fs::write(&playlist, entry).expect("the folder is writable");
+        let bare = Sandbox::new(&[], prober.expect("it was just required").sandbox.limits());
+        for container in [Container::Mp4, Container::WebM, Container::MpegTs, Container::Avi, Container::Flv] {
+            // Neither the judgement by content nor the sandbox stands in the way here: the command
+            // line alone has to.
+            let input = guarded_input(container, settings.max_pixels, &playlist).expect("an absolute path");
+            let words: Vec<&str> = input.iter().map(|word| word.to_str().expect("all words are text")).collect();
+            let asked = ask(&bare, &"ffprobe".into(), &words, Duration::from_secs(30), clock.as_ref()).await;
+            assert!(asked.is_err(), "{container:?}");
+        }
+        assert!(listener.accept().is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock));
+    }
+
     #[test]
     fn an_empty_answer_is_no_video_and_a_broken_one_is_not_the_files_fault() {
         assert!(matches!(read("{}"), Err(MediaError::Unacceptable { .. })));

@@ -326,6 +326,12 @@ impl Objects {
         Ok(())
     }
 
+    /// The keys of all objects, one after the other, in no order.
+    pub fn keys(&self) -> BoxStream<'static, Result<String, ObjectError>> {
+        let listed = self.store.list(None).map_ok(|meta| meta.location.to_string());
+        listed.map_err(|error| failure("list objects", error)).boxed()
+    }
+
     /// The keys of every object under `prefix/`, or of all with an empty prefix.
     ///
     /// # Errors

@@ -12,7 +12,10 @@ pub mod catalog;
 #[cfg(feature = "sqlite")]
 pub mod jobs;
 pub mod media;
+pub mod objects;
 pub mod rate_limit;
+#[cfg(feature = "sqlite")]
+pub mod renditions;
 #[cfg(feature = "sqlite")]
 pub mod store;
 #[cfg(feature = "sqlite")]

@@ -197,7 +197,7 @@ impl VideoHarness {
         let upload = self.open(video, size_bytes).await;
         let key = format!("staging/{}/whole", upload.id);
         self.store
-            .record_received(upload.id, key, size_bytes, [1; 32], self.now())
+            .record_received(upload.id, key, size_bytes, sha256(size_bytes), self.now())
             .await
             .expect("an open upload takes its bytes")
     }
@@ -215,7 +215,8 @@ impl VideoHarness {
     /// What makes the upload the video's source.
     pub fn commit(&self, upload: &Upload, fence: Fence) -> CommitSource {
         let object_key = format!("originals/{}/{}", upload.video, upload.id);
-        let (size_bytes, sha256, content_type) = (upload.size_bytes, [1; 32], "video/mp4".to_owned());
+        let (size_bytes, content_type) = (upload.size_bytes, "video/mp4".to_owned());
+        let sha256 = sha256(size_bytes);
         CommitSource {
             fence,
             upload: upload.id,
@@ -286,7 +287,7 @@ impl VideoHarness {
             rendition: rendition.id,
             bandwidth: Some(800_000),
             codecs: Some("avc1.64001f".to_owned()),
-            objects: vec![NewObject { key, size_bytes: 10, sha256: [2; 32], content_type }],
+            objects: vec![NewObject { key, size_bytes: 10, sha256: sha256(10), content_type }],
             now: self.now(),
         }
     }
@@ -311,6 +312,16 @@ impl VideoHarness {
     pub async fn listed(&self, owner: UserId, title: &str) -> Video {
         self.playable(self.new_video(owner, title)).await
     }
+}
+
+/// The bytes of every object of this size that the harness records.
+pub fn content(size_bytes: u64) -> Vec<u8> {
+    (0..size_bytes).map(|i| (i % 251) as u8).collect()
+}
+
+fn sha256(size_bytes: u64) -> [u8; 32] {
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &content(size_bytes));
+    digest.as_ref().try_into().expect("SHA-256 is 32 bytes long")
 }
 
 /// What a probe may have found.
