@@ -53,11 +53,11 @@ impl SourceLimits {
         let (Some(width), Some(height)) = (info.width, info.height) else { return Ok(()) };
         if width.min(height) < MIN_SIDE {
             return refuse(format!(
-                "the picture of {width}x{height} pixels is too small: a side has at least {MIN_SIDE}"
+                "The picture of {width}x{height} pixels is too small: a side has at least {MIN_SIDE}."
             ));
         }
         if width.max(height) > MAX_SIDE || u64::from(width) * u64::from(height) > self.max_pixels {
-            return refuse(format!("the picture of {width}x{height} pixels is larger than this server accepts"));
+            return refuse(format!("The picture of {width}x{height} pixels is larger than this server accepts."));
         }
         Ok(())
     }
@@ -65,7 +65,7 @@ impl SourceLimits {
     pub(crate) fn check_duration(&self, duration: Duration) -> Result<(), MediaError> {
         if duration > self.max_duration {
             let minutes = self.max_duration.as_secs() / 60;
-            return refuse(format!("the video is longer than the {minutes} minutes this server accepts"));
+            return refuse(format!("The video is longer than the {minutes} minutes this server accepts."));
         }
         Ok(())
     }
@@ -348,13 +348,13 @@ fn info(report: &[u8], sniffed: Sniffed) -> Result<MediaInfo, MediaError> {
         source: Some(Box::new(error)),
     })?;
     let Some(video) = report.streams.iter().find(|stream| stream.is("video") && !stream.is_cover()) else {
-        return refuse("the file has no video in it");
+        return refuse("The file has no video in it.");
     };
     let Some(codec) = video.codec_name.clone().filter(|name| name != "unknown") else {
-        return refuse("the video in the file is of a kind this server cannot read");
+        return refuse("The video in the file is of a kind this server cannot read.");
     };
     let Some((width, height)) = video.shown_size() else {
-        return refuse("the video in the file cannot be read");
+        return refuse("The video in the file cannot be read.");
     };
     let seconds = Number::positive(report.format.duration.as_ref()).or(Number::positive(video.duration.as_ref()));
     let audio = report.streams.iter().find(|stream| stream.is("audio"));
@@ -415,8 +415,35 @@ mod tests {
         let report = r#"{"streams":[{"codec_type":"audio","codec_name":"aac"},
             {"codec_type":"video","codec_name":"mjpeg","width":600,"height":600,"disposition":{"attached_pic":1}}]}"#;
         assert!(
-            matches!(read(report), Err(MediaError::Unacceptable { reason }) if reason == "the file has no video in it")
+            matches!(read(report), Err(MediaError::Unacceptable { reason }) if reason == "The file has no video in it.")
         );
+    }
+
+    #[tokio::test]
+    async fn even_past_the_first_look_a_playlist_opens_no_socket() {
+        let settings = MediaSettings::default();
+        let clock = Arc::new(crate::clock::SystemClock::new());
+        let prober = Prober::detect(&settings, clock.clone()).await;
+        if !crate::testkit::require("ffprobe", prober.is_ok()) {
+            return;
+        }
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+        listener.set_nonblocking(true).expect("a socket option");
+        let address = listener.local_addr().expect("a bound port");
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let playlist = folder.path().join("x.mp4");
+        let entry = format!("#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\nhttp://{address}/x.ts\n#EXT-X-ENDLIST\n");
+        std::fs::write(&playlist, entry).expect("the folder is writable");
+        let bare = Sandbox::new(&[], prober.expect("it was just required").sandbox.limits());
+        for container in [Container::Mp4, Container::WebM, Container::MpegTs, Container::Avi, Container::Flv] {
+            // Neither the judgement by content nor the sandbox stands in the way here: the command
+            // line alone has to.
+            let input = guarded_input(container, settings.max_pixels, &playlist).expect("an absolute path");
+            let words: Vec<&str> = input.iter().map(|word| word.to_str().expect("all words are text")).collect();
+            let asked = ask(&bare, &"ffprobe".into(), &words, Duration::from_secs(30), clock.as_ref()).await;
+            assert!(asked.is_err(), "{container:?}");
+        }
+        assert!(listener.accept().is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock));
     }
 
     #[test]

@@ -16,6 +16,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::auth::Auth;
 use crate::catalog::Catalog;
 use crate::clock::{Clock, Timestamp};
+use crate::doctor::{ExamineError, Report};
 use crate::jobs::Jobs;
 use crate::jobs::worker::Worker;
 use crate::keys::KeyRing;
@@ -31,7 +32,7 @@ mod listener;
 pub(crate) mod parts;
 pub mod settings;
 
-pub use builder::{OpenError, PlatformBuilder};
+pub use builder::{OpenError, PlatformBuilder, make_data_folder};
 pub use links::Links;
 pub use settings::Settings;
 
@@ -161,6 +162,11 @@ impl Platform {
         self.inner.parts.transcoder.name()
     }
 
+    /// Why that transcoder was chosen: ffmpeg's version, or what keeps it from being used.
+    pub fn transcoder_reason(&self) -> &str {
+        &self.inner.parts.transcoder_reason
+    }
+
     /// Whether the database answers and this process hears of changes.
     ///
     /// # Errors
@@ -175,6 +181,15 @@ impl Platform {
             troubles.push(("notify", format!("no change check for {} ms", silence.as_millis())));
         }
         if troubles.is_empty() { Ok(()) } else { Err(troubles) }
+    }
+
+    /// Checks everything that must always be true of rows and objects; a `deep` examination also hashes
+    /// every object. Reads only, and may run beside everything else.
+    ///
+    /// # Errors
+    /// [`ExamineError`] if the store or the object store does not answer.
+    pub async fn examine(&self, deep: bool) -> Result<Report, ExamineError> {
+        crate::doctor::examine(&*self.inner.parts.store, &self.inner.parts.objects, deep).await
     }
 
     /// Claims no more jobs, lets running ones finish for the grace time, gives the rest back, and

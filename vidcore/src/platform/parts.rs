@@ -28,6 +28,7 @@ pub(crate) struct Parts {
     pub(crate) notify: Arc<dyn Notify>,
     pub(crate) invalidator: Arc<Invalidator>,
     pub(crate) transcoder: Arc<dyn Transcoder>,
+    pub(crate) transcoder_reason: String,
 }
 
 impl Parts {
