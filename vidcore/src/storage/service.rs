@@ -155,20 +155,25 @@ impl Uploads {
         let now = self.parts.now();
         self.signer.verify(id, signature.expires, &signature.kid, &signature.signature, now)?;
         let upload = self.parts.store.upload(id).await?.ok_or(UploadError::NotFound)?;
-        if upload.staged_key.is_some() {
-            return Err(UploadError::AlreadyReceived);
-        }
-        match upload.status {
-            UploadStatus::Open if upload.expires_at > now => {}
-            UploadStatus::Open | UploadStatus::Expired => return Err(UploadError::Expired),
-            status => return Err(UploadError::WrongState { status, command: "take bytes" }),
-        }
+        takes_bytes(&upload, now)?;
         match announced {
             Some(received) if received != upload.size_bytes => {
                 Err(UploadError::SizeMismatch { declared: upload.size_bytes, received })
             }
             _ => Ok(upload),
         }
+    }
+
+    /// Admits an upload of the actor's whose bytes this very program brings, without a signed URL.
+    ///
+    /// # Errors
+    /// [`UploadError::NotFound`], [`UploadError::Expired`], [`UploadError::AlreadyReceived`],
+    /// [`UploadError::WrongState`].
+    pub async fn admit_own(&self, actor: &Actor, id: UploadId) -> Result<Upload, UploadError> {
+        let upload = self.parts.store.upload(id).await?.filter(|upload| upload.user == actor.user);
+        let upload = upload.ok_or(UploadError::NotFound)?;
+        takes_bytes(&upload, self.parts.now())?;
+        Ok(upload)
     }
 
     /// Takes the bytes of an admitted upload: streamed to a private object, hashed on the way, then
@@ -336,6 +341,18 @@ impl Uploads {
             created_at: upload.created_at,
             expires_at: upload.expires_at,
         }
+    }
+}
+
+/// Whether the upload still waits for bytes.
+fn takes_bytes(upload: &Upload, now: Timestamp) -> Result<(), UploadError> {
+    if upload.staged_key.is_some() {
+        return Err(UploadError::AlreadyReceived);
+    }
+    match upload.status {
+        UploadStatus::Open if upload.expires_at > now => Ok(()),
+        UploadStatus::Open | UploadStatus::Expired => Err(UploadError::Expired),
+        status => Err(UploadError::WrongState { status, command: "take bytes" }),
     }
 }
 

@@ -158,6 +158,7 @@ async fn commit(
     let job = process_job(parts, &source, upload.user);
     let causes = stale(upload.video).into_iter().fold(Causes::none().job(job), Causes::change);
     let command = CommitSource { fence: context.lease.fence(), upload: upload.id, source, object, now };
+    crate::failpoints::hit("verified-before-commit");
     parts.store.commit_source(command, causes).await.map_err(failure)?;
     clear_staging(parts, upload.id).await;
     Ok(())

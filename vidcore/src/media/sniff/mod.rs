@@ -14,7 +14,7 @@ use crate::media::{MediaError, MediaInfo};
 mod bmff;
 mod ebml;
 
-pub(crate) use bmff::{SampleDescription, sample_descriptions};
+pub(crate) use bmff::{SampleDescription, is_whole_segment, sample_descriptions};
 
 /// How much of the beginning decides what the file is.
 const HEAD_BYTES: u64 = 4096;

@@ -55,7 +55,7 @@ pub async fn a_hint_given_before_the_wait_is_kept(h: &JobHarness) {
     let queues = queues();
     h.dispatcher.announce(&[hint(h), hint(h)]);
     woken(h.dispatcher.wait(&queues)).await;
-    waiter(h, &queues);
+    drop(waiter(h, &queues));
 }
 
 /// Who waits for other queues sleeps on.
