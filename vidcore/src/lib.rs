@@ -3,7 +3,7 @@
 //! `vidcore` holds everything a video platform decides and stores: accounts and tokens, a catalog
 //! with search and popularity, durable background jobs, object storage with signed URLs, a
 //! read-through cache and rate limits. Each of these sits behind a trait ("port") with a back end
-//! built in, and is reached through a service on [`Platform`](platform::Platform).
+//! built in, and is reached through a service on [`Platform`].
 //!
 //! It deliberately knows no HTTP: no status code, no header, no router. `vidserver` is the thin
 //! layer that does, and your own program may be another.
