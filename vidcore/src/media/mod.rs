@@ -110,7 +110,8 @@ pub trait RenditionStore: Send + Sync {
     ///
     /// # Errors
     /// [`CatalogError::Fenced`] also when the rendition is not this attempt's; [`CatalogError::NotFound`]
-    /// if the video was trashed or the source is no longer current.
+    /// if the video was trashed (even if it was restored since and waits for another job) or the source
+    /// is no longer current.
     async fn publish_rendition(&self, command: PublishRendition, causes: Causes) -> Result<(), CatalogError>;
 
     /// Records that the rendition cannot be made.
