@@ -10,6 +10,7 @@
 //! # Ok(()) }
 //! ```
 
+#[cfg(feature = "sqlite")]
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -28,6 +29,7 @@ use crate::store::Store;
 mod builder;
 mod housekeeping;
 pub mod links;
+#[cfg(feature = "sqlite")]
 mod listener;
 pub(crate) mod parts;
 pub mod settings;
