@@ -9,7 +9,6 @@ use async_trait::async_trait;
 use futures_util::TryStreamExt;
 use serde::{Deserialize, Serialize};
 
-#[cfg(feature = "sqlite")]
 use crate::id::UploadId;
 use crate::media::NewObject;
 use crate::storage::Objects;
@@ -266,8 +265,7 @@ async fn examine_keys(store: &dyn Store, objects: &Objects, report: &mut Report)
 
 /// The upload a key was made for: `staging/{upload}/…` while its bytes come, `originals/{video}/{upload}`
 /// once they are pinned.
-#[cfg(feature = "sqlite")]
-pub(crate) fn upload_of(key: &str) -> Option<UploadId> {
+pub fn upload_of(key: &str) -> Option<UploadId> {
     let mut segments = key.split('/');
     let upload = match segments.next()? {
         "staging" => segments.next(),

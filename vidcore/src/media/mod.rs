@@ -28,7 +28,8 @@ pub mod sniff;
 pub(crate) mod sqlite;
 pub mod transcoder;
 
-pub(crate) use choose::{Chosen, choose};
+pub use choose::DETECTING;
+pub(crate) use choose::{Choice, choose};
 pub use playback::Playback;
 pub use rendition::{NewObject, PlannedRendition, Rendition, RenditionKind, RenditionStatus, Source};
 pub use transcoder::{EncodeRequest, Encoded, MediaError, MediaInfo, OutputFile, Progress, RenditionPlan, Transcoder};

@@ -21,24 +21,24 @@ use vidcore::store::BoxError;
 use vidcore::testkit::store::PATIENCE;
 
 /// How long one claim holds here.
-pub const LEASE: Duration = Duration::from_secs(20);
+pub(crate) const LEASE: Duration = Duration::from_secs(20);
 
 /// A platform and its owner. Both clocks stand still until they are advanced.
-pub struct Studio {
-    pub platform: Platform,
-    pub actor: Actor,
+pub(crate) struct Studio {
+    pub(crate) platform: Platform,
+    pub(crate) actor: Actor,
     /// The platform's time.
-    pub clock: ManualClock,
+    pub(crate) clock: ManualClock,
     /// The transcoder's time: encodings end when it is advanced.
-    pub stage: ManualClock,
+    pub(crate) stage: ManualClock,
     folder: tempfile::TempDir,
 }
 
 /// What differs from one studio to the next.
-pub struct Plan {
-    pub worker: bool,
-    pub max_attempts: u16,
-    pub transcoder: fn(SimulatedTranscoderBuilder) -> SimulatedTranscoderBuilder,
+pub(crate) struct Plan {
+    pub(crate) worker: bool,
+    pub(crate) max_attempts: u16,
+    pub(crate) transcoder: fn(SimulatedTranscoderBuilder) -> SimulatedTranscoderBuilder,
 }
 
 impl Default for Plan {
@@ -48,7 +48,7 @@ impl Default for Plan {
 }
 
 impl Studio {
-    pub async fn open(plan: Plan) -> Self {
+    pub(crate) async fn open(plan: Plan) -> Self {
         let folder = tempfile::tempdir().expect("there is a temporary folder");
         let (clock, stage) = (ManualClock::default(), ManualClock::default());
         let platform = open(folder.path(), &clock, &stage, &plan).await;
@@ -57,23 +57,23 @@ impl Studio {
     }
 
     /// Stops the platform and opens another on the same folder.
-    pub async fn reopen(&mut self, plan: Plan) {
+    pub(crate) async fn reopen(&mut self, plan: Plan) {
         self.platform.shutdown().await;
         self.platform = open(self.folder.path(), &self.clock, &self.stage, &plan).await;
     }
 
-    pub fn folder(&self) -> &Path {
+    pub(crate) fn folder(&self) -> &Path {
         self.folder.path()
     }
 
-    pub async fn draft(&self, visibility: Visibility) -> VideoView {
+    pub(crate) async fn draft(&self, visibility: Visibility) -> VideoView {
         let input =
             CreateVideo { title: "A day out".to_owned(), description: String::new(), tags: Vec::new(), visibility };
         self.platform.catalog().create(&self.actor, input, None).await.expect("the input is valid").into_inner()
     }
 
     /// Opens an upload and sends the bytes through its signed URL.
-    pub async fn send(&self, video: VideoId, bytes: Vec<u8>) -> UploadView {
+    pub(crate) async fn send(&self, video: VideoId, bytes: Vec<u8>) -> UploadView {
         let uploads = self.platform.uploads();
         let input = OpenUpload { size_bytes: bytes.len() as u64, sha256: None };
         let upload = uploads.open(&self.actor, video, input, None).await.expect("the upload is allowed").into_inner();
@@ -82,48 +82,48 @@ impl Studio {
         uploads.receive(admitted, whole(bytes)).await.expect("the bytes are whole")
     }
 
-    pub async fn complete(&self, upload: UploadId) -> UploadView {
+    pub(crate) async fn complete(&self, upload: UploadId) -> UploadView {
         self.platform.uploads().complete(&self.actor, upload, None).await.expect("the bytes are there").into_inner()
     }
 
     /// Sends a fixture for the video and says that it is whole.
-    pub async fn upload(&self, video: VideoId, fixture: &str) -> UploadView {
+    pub(crate) async fn upload(&self, video: VideoId, fixture: &str) -> UploadView {
         let upload = self.send(video, read_fixture(fixture)).await;
         self.complete(upload.id).await
     }
 
     /// A playable video.
-    pub async fn ready(&self, visibility: Visibility) -> VideoView {
+    pub(crate) async fn ready(&self, visibility: Visibility) -> VideoView {
         let draft = self.draft(visibility).await;
         self.upload(draft.id, "landscape.mp4").await;
         self.until(draft.id, VideoStatus::Ready).await;
         self.video(draft.id).await
     }
 
-    pub async fn video(&self, id: VideoId) -> VideoView {
+    pub(crate) async fn video(&self, id: VideoId) -> VideoView {
         let video = self.platform.catalog().read(Some(&self.actor), id).await.expect("it is the owner's");
         video.value.clone()
     }
 
-    pub async fn status(&self, id: VideoId) -> StatusView {
+    pub(crate) async fn status(&self, id: VideoId) -> StatusView {
         self.platform.catalog().status(Some(&self.actor), id).await.expect("it is the owner's")
     }
 
-    pub async fn upload_status(&self, id: UploadId) -> UploadView {
+    pub(crate) async fn upload_status(&self, id: UploadId) -> UploadView {
         self.platform.uploads().read(&self.actor, id).await.expect("it is the owner's")
     }
 
     /// Waits until the video has this status; the worker has its own threads.
-    pub async fn until(&self, id: VideoId, status: VideoStatus) -> StatusView {
+    pub(crate) async fn until(&self, id: VideoId, status: VideoStatus) -> StatusView {
         self.eventually(async || Some(self.status(id).await).filter(|now| now.status == status)).await
     }
 
-    pub async fn until_upload(&self, id: UploadId, status: UploadStatus) -> UploadView {
+    pub(crate) async fn until_upload(&self, id: UploadId, status: UploadStatus) -> UploadView {
         self.eventually(async || Some(self.upload_status(id).await).filter(|now| now.status == status)).await
     }
 
     /// Waits until no job is queued or leased.
-    pub async fn until_idle(&self) {
+    pub(crate) async fn until_idle(&self) {
         self.eventually(async || {
             let counts = self.platform.store().job_counts().await.expect("the store answers");
             counts.iter().all(|(_, state, _)| state.is_final()).then_some(())
@@ -132,7 +132,7 @@ impl Studio {
     }
 
     /// Asks until there is an answer, within bounds.
-    pub async fn eventually<T>(&self, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
+    pub(crate) async fn eventually<T>(&self, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
         let asking = async {
             loop {
                 if let Some(answer) = ask().await {
@@ -145,7 +145,7 @@ impl Studio {
     }
 
     /// Like [`eventually`](Self::eventually), while this much time passes between two questions.
-    pub async fn in_time<T>(&self, step: Duration, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
+    pub(crate) async fn in_time<T>(&self, step: Duration, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
         self.eventually(async || {
             let answer = ask().await;
             if answer.is_none() {
@@ -157,7 +157,7 @@ impl Studio {
     }
 
     /// Whole bytes of what the grant leads to.
-    pub async fn play(&self, grant: &Grant) -> Result<(PlayableObject, Vec<u8>), PlaybackError> {
+    pub(crate) async fn play(&self, grant: &Grant) -> Result<(PlayableObject, Vec<u8>), PlaybackError> {
         let playback = self.platform.playback();
         let object = playback.file(&playback.open(grant).await?).await?;
         let chunks: Vec<Bytes> = playback.bytes(&object, None).await?.try_collect().await?;
@@ -165,7 +165,7 @@ impl Studio {
     }
 
     /// Ends the platform and looks for anything that is not as it must be.
-    pub async fn close(self) {
+    pub(crate) async fn close(self) {
         self.assert_sound().await;
         self.platform.shutdown().await;
         let scratch = self.folder().join("scratch");
@@ -173,7 +173,7 @@ impl Studio {
         assert!(left.is_empty(), "{left:?}");
     }
 
-    pub async fn assert_sound(&self) {
+    pub(crate) async fn assert_sound(&self) {
         let report = self.platform.examine(true).await.expect("everything answers");
         assert!(report.is_sound(), "{report:#?}");
     }
@@ -189,13 +189,13 @@ async fn open(folder: &Path, clock: &ManualClock, stage: &ManualClock, plan: &Pl
     builder.transcoder(Arc::new(transcoder) as Arc<dyn Transcoder>).open().await.expect("the folder can be used")
 }
 
-pub fn settings(folder: &Path) -> Settings {
+pub(crate) fn settings(folder: &Path) -> Settings {
     let mut settings = Settings { data_dir: folder.to_owned(), ..Settings::default() };
     settings.sqlite.reader_threads = 2;
     settings
 }
 
-pub async fn register(platform: &Platform, handle: &str) -> Actor {
+pub(crate) async fn register(platform: &Platform, handle: &str) -> Actor {
     let input = RegisterInput {
         email: format!("{handle}@example.org"),
         handle: handle.to_owned(),
@@ -206,18 +206,20 @@ pub async fn register(platform: &Platform, handle: &str) -> Actor {
     platform.auth().authenticate(signed_in.access_token.expose()).await.expect("the token is fresh")
 }
 
-pub fn read_fixture(name: &str) -> Vec<u8> {
+pub(crate) fn read_fixture(name: &str) -> Vec<u8> {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../fixtures").join(name);
     std::fs::read(path).expect("the fixture is there")
 }
 
-pub fn whole(bytes: Vec<u8>) -> impl futures_util::Stream<Item = Result<Bytes, BoxError>> + Send + Unpin + 'static {
+pub(crate) fn whole(
+    bytes: Vec<u8>,
+) -> impl futures_util::Stream<Item = Result<Bytes, BoxError>> + Send + Unpin + 'static {
     let chunks: Vec<_> = bytes.chunks(10_000).map(|chunk| Ok(Bytes::copy_from_slice(chunk))).collect();
     stream::iter(chunks)
 }
 
 /// What a client would send back of an upload URL.
-pub fn signature(url: &str) -> UploadSignature {
+pub(crate) fn signature(url: &str) -> UploadSignature {
     let (_, query) = url.split_once('?').expect("a signed URL has a query");
     let value = |name: &str| {
         let pair = query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='));
@@ -228,7 +230,7 @@ pub fn signature(url: &str) -> UploadSignature {
 }
 
 /// The grant in the path of a playback URL of an open video.
-pub fn public_grant(video: &VideoView) -> Grant {
+pub(crate) fn public_grant(video: &VideoView) -> Grant {
     let url = &video.playback.as_ref().expect("an open, playable video shows its links").url;
     let mut segments = url.rsplit('/').skip(1);
     let epoch = segments.next().and_then(|epoch| epoch.parse().ok()).expect("the epoch stands before the file");

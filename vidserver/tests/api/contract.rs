@@ -56,11 +56,15 @@ impl Contract {
     fn find(&self, path: &str) -> Option<(&String, &Value)> {
         let fits = |template: &str| {
             let (mut wanted, mut found) = (template.split('/'), path.split('/'));
-            let all = wanted.by_ref().zip(found.by_ref()).all(|(wanted, found)| wanted.starts_with('{') || wanted == found);
+            let all =
+                wanted.by_ref().zip(found.by_ref()).all(|(wanted, found)| wanted.starts_with('{') || wanted == found);
             all && template.split('/').count() == path.split('/').count()
         };
         // The most literal template is the one the router takes.
-        self.paths().iter().filter(|(template, _)| fits(template)).min_by_key(|(template, _)| template.matches('{').count())
+        self.paths()
+            .iter()
+            .filter(|(template, _)| fits(template))
+            .min_by_key(|(template, _)| template.matches('{').count())
     }
 
     fn resolve<'a>(&'a self, schema: &'a Value) -> &'a Value {
@@ -107,7 +111,9 @@ impl Contract {
             }
             Value::Number(number) => {
                 let (number, bound) = (number.as_f64(), |name: &str| schema[name].as_f64());
-                if bound("minimum").is_some_and(|least| number < Some(least)) || bound("maximum").is_some_and(|most| number > Some(most)) {
+                if bound("minimum").is_some_and(|least| number < Some(least))
+                    || bound("maximum").is_some_and(|most| number > Some(most))
+                {
                     problems.push(format!("{at} is out of range: {value}"));
                 }
             }
