@@ -4,10 +4,11 @@
 //! aborts there as by SIGKILL, with no destructor run and no buffer flushed.
 
 /// Every point there is, in the order in which a video passes them.
-pub const NAMES: [&str; 6] = [
+pub const NAMES: [&str; 7] = [
     "upload-half-way",
     "received-before-commit",
     "after-claim",
+    "verified-before-commit",
     "mid-encode",
     "before-publish",
     "published-before-done",

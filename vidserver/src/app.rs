@@ -19,7 +19,6 @@ use crate::middleware::envelope::{Envelope, envelope};
 use crate::middleware::{PanicProblem, api_stack, bytes_stack, compression, cors};
 use crate::openapi::{self, Document};
 use crate::problem::{Problem, code};
-use crate::routes::ApiState;
 
 /// The routes of an application, by the layers they need.
 #[derive(Clone)]
@@ -98,7 +97,10 @@ impl std::fmt::Debug for App {
 }
 
 /// Puts the stacks into their layers and the whole into the envelope.
-pub fn assemble(stacks: Stacks<ApiState>, state: ApiState, edge: &Edge) -> App {
+pub fn assemble<S>(stacks: Stacks<S>, state: S, edge: &Edge) -> App
+where
+    S: Clone + Send + Sync + 'static,
+{
     let (routers, document) = split(stacks, edge);
     let settings = Arc::new(edge.http.clone());
     let api = innermost(routers.api)
@@ -111,25 +113,29 @@ pub fn assemble(stacks: Stacks<ApiState>, state: ApiState, edge: &Edge) -> App {
         .merge(across_origins(bytes, edge))
         .merge(ops)
         .fallback(no_route)
-        // Admission stands on routes that are built before there is a platform; it finds it here.
-        .layer(Extension(state.clone()))
         .layer(from_fn_with_state(outer(edge), envelope))
         .with_state(state);
     App { router, openapi: document }
 }
 
 /// The document of the stacks alone, for which no platform is needed.
-pub fn document(stacks: Stacks<ApiState>, edge: &Edge) -> OpenApi {
+pub fn document<S>(stacks: Stacks<S>, edge: &Edge) -> OpenApi
+where
+    S: Clone + Send + Sync + 'static,
+{
     split(stacks, edge).1
 }
 
-struct Routers {
-    api: Router<ApiState>,
-    bytes: Router<ApiState>,
-    ops: Router<ApiState>,
+struct Routers<S> {
+    api: Router<S>,
+    bytes: Router<S>,
+    ops: Router<S>,
 }
 
-fn split(stacks: Stacks<ApiState>, edge: &Edge) -> (Routers, OpenApi) {
+fn split<S>(stacks: Stacks<S>, edge: &Edge) -> (Routers<S>, OpenApi)
+where
+    S: Clone + Send + Sync + 'static,
+{
     let stacks = openapi::add_routes(stacks);
     let (api, mut document) = stacks.api.split_for_parts();
     let (bytes, bytes_document) = stacks.bytes.split_for_parts();

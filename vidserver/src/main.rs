@@ -5,7 +5,13 @@ use std::process::ExitCode;
 use clap::Parser;
 use vidserver::cli::Cli;
 
+fn main() -> ExitCode {
+    #[cfg(feature = "failpoints")]
+    let _armed = vidcore::failpoints::arm();
+    run()
+}
+
 #[tokio::main]
-async fn main() -> ExitCode {
+async fn run() -> ExitCode {
     Cli::parse().run().await
 }

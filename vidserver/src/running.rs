@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::JoinHandle;
 use vidcore::Platform;
 
 use crate::config::{Config, ServerSettings};
@@ -28,6 +28,34 @@ pub enum StartError {
     Metrics(String),
 }
 
+/// `/metrics` on a listener of its own, until its [`Stop`] is asked to stop.
+#[derive(Debug)]
+pub struct RunningMetrics {
+    /// Where it listens.
+    pub address: SocketAddr,
+    serving: JoinHandle<Drained>,
+    upkeep: JoinHandle<()>,
+}
+
+impl RunningMetrics {
+    /// Collects this process's figures and shows them on `address`.
+    ///
+    /// # Errors
+    /// [`StartError`]; nothing listens then.
+    pub async fn start(address: SocketAddr, settings: &ServerSettings, stop: Stop) -> Result<Self, StartError> {
+        let recorder = metrics::install().map_err(|error| StartError::Metrics(error.to_string()))?;
+        let server = bind("metrics", address, settings, metrics_router(recorder.clone())).await?;
+        let address = server.local_addr();
+        Ok(Self { address, serving: tokio::spawn(server.run(stop)), upkeep: metrics::spawn_upkeep(recorder) })
+    }
+
+    /// Waits until the listener has drained.
+    pub async fn finished(self) {
+        report(self.serving.await);
+        self.upkeep.abort();
+    }
+}
+
 /// The API and, if enabled, `/metrics`, until their [`Stop`] is asked to stop.
 #[derive(Debug)]
 pub struct RunningServer {
@@ -36,8 +64,8 @@ pub struct RunningServer {
     /// Where `/metrics` listens, if it does.
     pub metrics: Option<SocketAddr>,
     platform: Platform,
-    servers: JoinSet<Drained>,
-    upkeep: JoinHandle<()>,
+    serving: JoinHandle<Drained>,
+    figures: Option<RunningMetrics>,
 }
 
 impl RunningServer {
@@ -46,34 +74,31 @@ impl RunningServer {
     /// # Errors
     /// [`StartError`]; nothing listens then.
     pub async fn start(config: &Config, platform: Platform, stop: Stop) -> Result<Self, StartError> {
-        let recorder = metrics::install().map_err(|error| StartError::Metrics(error.to_string()))?;
         let app = crate::app(platform.clone(), config.http.clone());
         let server = bind("api", config.server.listen, &config.server, app.router).await?;
-        let api = server.local_addr();
-        let mut servers = JoinSet::new();
-        let mut metrics_address = None;
-        if config.server.metrics_enabled {
-            let router = metrics_router(recorder.clone());
-            let figures = bind("metrics", config.server.metrics_listen, &config.server, router).await?;
-            metrics_address = Some(figures.local_addr());
-            servers.spawn(figures.run(stop.clone()));
-        }
-        servers.spawn(server.run(stop));
-        let upkeep = metrics::spawn_upkeep(recorder);
-        Ok(Self { api, metrics: metrics_address, platform, servers, upkeep })
+        let figures = match config.server.metrics_enabled {
+            true => Some(RunningMetrics::start(config.server.metrics_listen, &config.server, stop.clone()).await?),
+            false => None,
+        };
+        let (api, metrics) = (server.local_addr(), figures.as_ref().map(|figures| figures.address));
+        Ok(Self { api, metrics, platform, serving: tokio::spawn(server.run(stop)), figures })
     }
 
     /// Waits until the listeners have drained, then stops the platform's worker.
-    pub async fn finished(mut self) {
-        while let Some(drained) = self.servers.join_next().await {
-            match drained {
-                Ok(Drained::Cut(open)) => tracing::warn!(open, "connections were cut at shutdown"),
-                Ok(_) => {}
-                Err(error) => tracing::error!(%error, "a listener ended badly"),
-            }
-        }
+    pub async fn finished(self) {
+        report(self.serving.await);
         self.platform.shutdown().await;
-        self.upkeep.abort();
+        if let Some(figures) = self.figures {
+            figures.finished().await;
+        }
+    }
+}
+
+fn report(drained: Result<Drained, tokio::task::JoinError>) {
+    match drained {
+        Ok(Drained::Cut(open)) => tracing::warn!(open, "connections were cut at shutdown"),
+        Ok(Drained::Clean) => {}
+        Err(error) => tracing::error!(%error, "a listener ended badly"),
     }
 }
 

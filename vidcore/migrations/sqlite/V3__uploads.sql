@@ -19,7 +19,8 @@ CREATE TABLE uploads (
     CHECK (status <> 'verifying' OR staged_key IS NOT NULL)
 ) STRICT;
 
-CREATE INDEX uploads_video_open ON uploads (video_pk) WHERE status = 'open';
+CREATE INDEX uploads_video_open ON uploads (video_pk, expires_at_ms) WHERE status = 'open';
+CREATE INDEX uploads_expiry ON uploads (expires_at_ms) WHERE status = 'open';
 -- Quota: what a user has reserved and stored is a sum over this index alone.
-CREATE INDEX uploads_user_quota ON uploads (user_pk, status, size_bytes)
+CREATE INDEX uploads_user_quota ON uploads (user_pk, status, expires_at_ms, size_bytes)
     WHERE status IN ('open', 'verifying', 'complete');

@@ -14,8 +14,8 @@ impl SearchTerms {
     /// The words of `text`, lower case, at most [`MAX_TERMS`]; `None` if it holds none.
     pub fn parse(text: &str) -> Option<Self> {
         let words: Vec<String> = text
-            .split(|c: char| !c.is_alphanumeric())
-            .filter(|word| !word.is_empty())
+            .split(|c: char| !c.is_alphanumeric() && !is_combining(c))
+            .filter(|word| word.contains(char::is_alphanumeric))
             .take(MAX_TERMS)
             .map(str::to_lowercase)
             .collect();
@@ -26,6 +26,11 @@ impl SearchTerms {
     pub fn words(&self) -> &[String] {
         &self.0
     }
+}
+
+/// A diacritic typed as a character of its own: part of its word, which the index folds away.
+fn is_combining(c: char) -> bool {
+    ('\u{300}'..='\u{36f}').contains(&c)
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ use crate::events::NewChange;
 use crate::id::{UserId, VideoId};
 use crate::idempotency::IdempotencyKey;
 use crate::jobs::{JobFilter, JobState};
+use crate::media::Transcoder as _;
 use crate::media::jobs::process_job;
 use crate::page::{Page, PageLimit, Position};
 use crate::platform::parts::Parts;
@@ -22,6 +23,9 @@ use crate::store::{Causes, Outcome};
 
 /// How far relevance search may be paged: it is sorted by a score, so its pages are offsets.
 pub const SEARCH_DEPTH: u32 = 1000;
+
+/// How often a restore is begun anew when the video changes under it.
+const RESTORE_TRIES: u32 = 3;
 
 /// What a video is created from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -154,15 +158,22 @@ impl Catalog {
         expected: Option<i64>,
         key: Option<IdempotencyKey>,
     ) -> Result<Outcome<VideoView>, CatalogError> {
-        let mut causes = self.causes(id, key);
-        if let (Some(source), Some(video)) =
-            (self.parts.store.current_source(id).await?, self.parts.store.video(id).await?)
-        {
-            // The store leaves it out unless the video turns out to be waiting for it.
-            causes = causes.job(process_job(&self.parts, &source, video.owner, Some(video.version)));
+        let mut tries = 0;
+        loop {
+            // The version is read before the source and demanded by the command: a source committed in
+            // between raises it, so that no job is planned for a source that is no longer current.
+            let seen = self.parts.store.video(id).await?.ok_or(CatalogError::NotFound)?;
+            let mut causes = self.causes(id, key.clone());
+            if let Some(source) = self.parts.store.current_source(id).await? {
+                // The store leaves it out unless something of the source is still to be made.
+                causes = causes.job(process_job(&self.parts, &source, seen.owner));
+            }
+            let command = self.trash_command(actor, id, expected.or(Some(seen.version)));
+            match self.parts.store.restore_video(command, causes).await {
+                Err(CatalogError::VersionMismatch { .. }) if expected.is_none() && tries < RESTORE_TRIES => tries += 1,
+                outcome => return Ok(outcome?.map(|video| self.view(video))),
+            }
         }
-        let outcome = self.parts.store.restore_video(self.trash_command(actor, id, expected), causes).await?;
-        Ok(outcome.map(|video| self.view(video)))
     }
 
     /// Public videos, newest first.
@@ -290,8 +301,9 @@ impl Catalog {
         if self.parts.store.count_view(id).await? { Ok(()) } else { Err(CatalogError::NotFound) }
     }
 
-    /// Processes the current source again: what failed is tried once more, what is ready stays.
-    /// While a job for it is live, that one goes on and no second is made.
+    /// Processes the current source again: what failed is tried once more, what is ready stays, and so
+    /// does the status of a video that is `ready` with it. While a job for the source is live, that one
+    /// goes on and no second is made.
     ///
     /// # Errors
     /// [`CatalogError::NotFound`]; [`CatalogError::WrongState`] for a draft.
@@ -305,7 +317,7 @@ impl Catalog {
         let Some(source) = self.parts.store.current_source(id).await? else {
             return Err(CatalogError::WrongState { status: video.status.as_str(), command: "be processed" });
         };
-        let job = process_job(&self.parts, &source, video.owner, None);
+        let job = process_job(&self.parts, &source, video.owner);
         let causes = Causes::none().idempotent(self.parts.remember(key));
         let outcome = self.parts.store.enqueue(job, causes).await.map_err(into_catalog)?;
         let video = self.owned(actor, id).await?;

@@ -114,15 +114,29 @@ fn patch(db: &Connection, video: &Video, command: &PatchVideo) -> rusqlite::Resu
     .map(|_| ())
 }
 
-/// A video that was being processed loses its jobs with the trashing, so it is `uploaded` again
-/// unless something of it is playable.
+/// A video that was being processed loses its jobs with the trashing, so it is `uploaded` again: a
+/// source of which something is ready is never `processing`.
 fn settle_processing(db: &Connection, id: VideoId) -> rusqlite::Result<()> {
-    db.prepare_cached(
-        "UPDATE videos SET status = iif(published_at_ms IS NULL, 'uploaded', 'ready')
-         WHERE id = :id AND status = 'processing'",
-    )?
-    .execute(named_params! {":id": id})
-    .map(|_| ())
+    db.prepare_cached("UPDATE videos SET status = 'uploaded' WHERE id = :id AND status = 'processing'")?
+        .execute(named_params! {":id": id})
+        .map(|_| ())
+}
+
+/// Whether the trashing kept something from being made: nothing was begun, or not all of what was
+/// planned came to an end.
+fn waits_for_processing(db: &Connection, video: &Video) -> rusqlite::Result<bool> {
+    match video.status {
+        VideoStatus::Uploaded => Ok(true),
+        // Index sources_one_current.
+        VideoStatus::Ready => db
+            .prepare_cached(
+                "SELECT EXISTS (SELECT 1 FROM renditions r JOIN sources s ON s.pk = r.source_pk
+                    WHERE s.video_pk = (SELECT pk FROM videos WHERE id = :id) AND s.current = 1
+                        AND r.status IN ('planned', 'encoding'))",
+            )?
+            .query_row(named_params! {":id": video.id}, |row| row.get(0)),
+        VideoStatus::Draft | VideoStatus::Processing | VideoStatus::Failed => Ok(false),
+    }
 }
 
 fn trash(db: &Connection, command: &TrashVideo) -> rusqlite::Result<()> {
@@ -239,7 +253,7 @@ impl CatalogStore for SqliteStore {
         self.command_with("restore a video", causes, move |db, _, effects| {
             let video = find_owned(db, command.id, command.owner, true)?;
             demand_version(&video, command.expected)?;
-            if video.status != VideoStatus::Uploaded {
+            if !waits_for_processing(db, &video)? {
                 effects.causes.jobs.clear();
             }
             untrash(db, &command)?;

@@ -78,7 +78,8 @@ pub(crate) fn held(db: &Connection, fence: Fence, now: Timestamp) -> rusqlite::R
 }
 
 /// Cancels what is queued and asks what is leased to stop, for a video's jobs of one queue. Their
-/// follow-ups are not written: the caller's own transaction says what becomes of the video.
+/// follow-ups are not written: the caller's own transaction says what becomes of the video. They give
+/// their unique keys up, so that a job made later need not wait for one that is still stopping.
 pub(crate) fn cancel_of_video(db: &Connection, video: VideoId, queue: &str, now: Timestamp) -> rusqlite::Result<()> {
     // Index jobs_video.
     db.prepare_cached(
@@ -87,7 +88,7 @@ pub(crate) fn cancel_of_video(db: &Connection, video: VideoId, queue: &str, now:
     )?
     .execute(named_params! {":video": video, ":queue": queue, ":now": now})?;
     db.prepare_cached(
-        "UPDATE jobs SET cancel_requested = 1, on_dead = NULL
+        "UPDATE jobs SET cancel_requested = 1, on_dead = NULL, unique_key = NULL
          WHERE video_id = :video AND queue = :queue AND state = 'leased'",
     )?
     .execute(named_params! {":video": video, ":queue": queue})?;

@@ -122,6 +122,14 @@ impl KeyRing {
         (key.id(), key.mac(parts))
     }
 
+    /// The MAC of `parts` under the oldest live key: unlike [`mac`](Self::mac), one rotation does not
+    /// change it. For values that are compared with ones made before, such as request fingerprints.
+    pub fn fingerprint(&self, purpose: Purpose, parts: &[&[u8]]) -> [u8; 32] {
+        let keys = self.live(purpose);
+        let oldest = keys.iter().last().expect("every purpose has a live key");
+        oldest.mac(parts)
+    }
+
     /// Whether `tag`, 16 to 32 bytes, is the beginning of the MAC of `parts` under the live key `id`.
     /// Compares in constant time; a key that is not live any more verifies nothing.
     pub fn verify_mac(&self, purpose: Purpose, id: KeyId, parts: &[&[u8]], tag: &[u8]) -> bool {

@@ -40,7 +40,7 @@ pub(crate) fn of(tool: &'static str, finished: &Finished) -> MediaError {
     let says = |words: &[&str]| words.iter().any(|words| finished.stderr.contains(words));
     // A signal says nothing about the file: it may be the memory limit or an operator.
     if finished.status.signal().is_none() && !says(&MACHINE) && says(&FILE) {
-        return MediaError::Unacceptable { reason: "the file is damaged or not a video".to_owned() };
+        return MediaError::Unacceptable { reason: "The file is damaged or not a video.".to_owned() };
     }
     MediaError::Failed {
         message: format!("{tool} ended with {}: {}", finished.status, last_lines(&finished.stderr)),
@@ -69,7 +69,9 @@ mod tests {
     #[test]
     fn invalid_data_is_the_files_fault() {
         let error = judged(1 << 8, "file:x: Invalid data found when processing input\n");
-        assert!(matches!(error, MediaError::Unacceptable { reason } if reason == "the file is damaged or not a video"));
+        assert!(
+            matches!(error, MediaError::Unacceptable { reason } if reason == "The file is damaged or not a video.")
+        );
     }
 
     #[test]

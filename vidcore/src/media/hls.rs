@@ -1,13 +1,14 @@
 //! What an HLS rendition consists of, read back from the files an encoder wrote (RFC 8216).
 //!
-//! Nothing is believed because the encoder exited well: every file the playlist names must be there,
-//! and bandwidth and codecs are measured on the result.
+//! Nothing is believed because the encoder exited well (ffmpeg 5.1 does so on a full disk, without a
+//! word): every file the playlist names must be there and whole, and bandwidth and codecs are
+//! measured on the result.
 
 use std::fs::{self, File};
 use std::io::{self, BufReader};
 use std::path::Path;
 
-use crate::media::sniff::{SampleDescription, sample_descriptions};
+use crate::media::sniff::{SampleDescription, is_whole_segment, sample_descriptions};
 use crate::media::{Encoded, OutputFile};
 
 /// The media playlist's name.
@@ -36,6 +37,9 @@ pub enum HlsError {
     /// A file the playlist names is absent or empty.
     #[error("the playlist names {0}, which is missing or empty")]
     Missing(String),
+    /// A segment ends before its last box does.
+    #[error("the segment {0} is cut off")]
+    Cut(String),
     /// The initialisation segment does not describe an H.264 track.
     #[error("the initialisation segment describes no h.264 track")]
     InitSegment,
@@ -148,14 +152,18 @@ pub fn read_back(folder: &Path) -> Result<(Encoded, MediaPlaylist), HlsError> {
     match fs::metadata(&path) {
         Ok(metadata) if metadata.len() > MAX_PLAYLIST_BYTES => return Err(HlsError::Playlist("it is too large")),
         Ok(_) => {}
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(HlsError::Empty),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(HlsError::Missing(PLAYLIST.to_owned())),
         Err(error) => return Err(error.into()),
     }
     let playlist = MediaPlaylist::parse(&fs::read_to_string(&path)?)?;
     size_of(folder, &playlist.init)?;
     let mut measured = Vec::with_capacity(playlist.segments.len());
     for segment in &playlist.segments {
-        measured.push((size_of(folder, &segment.name)?, segment.duration));
+        let size = size_of(folder, &segment.name)?;
+        if !is_whole_segment(&mut BufReader::new(File::open(folder.join(&segment.name))?), size)? {
+            return Err(HlsError::Cut(segment.name.clone()));
+        }
+        measured.push((size, segment.duration));
     }
     let tracks = tracks_of(&folder.join(&playlist.init))?;
     let (codecs, (width, height)) = describe(&tracks).ok_or(HlsError::InitSegment)?;

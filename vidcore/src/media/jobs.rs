@@ -38,9 +38,8 @@ struct FailPayload {
     job: JobId,
 }
 
-/// The job that makes the renditions of `source`. At most one is live for each source and `occasion`:
-/// a restored video must not be kept waiting by the job its trashing cancelled.
-pub(crate) fn process_job(parts: &Parts, source: &Source, owner: UserId, occasion: Option<i64>) -> NewJob {
+/// The job that makes the renditions of `source`. At most one is live for each source.
+pub(crate) fn process_job(parts: &Parts, source: &Source, owner: UserId) -> NewJob {
     let now = parts.now();
     let id = JobId::new(now, &*parts.entropy);
     NewJob {
@@ -51,10 +50,7 @@ pub(crate) fn process_job(parts: &Parts, source: &Source, owner: UserId, occasio
         priority: 0,
         run_at: now,
         max_attempts: parts.settings.worker.max_attempts,
-        unique_key: Some(match occasion {
-            Some(occasion) => format!("{PROCESS_VIDEO}:{}:{occasion}", source.id),
-            None => format!("{PROCESS_VIDEO}:{}", source.id),
-        }),
+        unique_key: Some(format!("{PROCESS_VIDEO}:{}", source.id)),
         owner: Some(owner),
         video: Some(source.video),
         on_dead: Some(FollowUp {

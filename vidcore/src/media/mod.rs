@@ -21,13 +21,15 @@ mod process;
 pub(crate) mod process_video;
 pub mod rendition;
 pub mod sandbox;
+pub(crate) mod scratch;
 pub mod simulated;
 pub mod sniff;
 #[cfg(feature = "sqlite")]
 pub(crate) mod sqlite;
 pub mod transcoder;
 
-pub(crate) use choose::choose;
+pub use choose::DETECTING;
+pub(crate) use choose::{Choice, choose};
 pub use playback::Playback;
 pub use rendition::{NewObject, PlannedRendition, Rendition, RenditionKind, RenditionStatus, Source};
 pub use transcoder::{EncodeRequest, Encoded, MediaError, MediaInfo, OutputFile, Progress, RenditionPlan, Transcoder};
@@ -69,7 +71,8 @@ pub trait RenditionStore: Send + Sync {
     /// so that a video stays playable while a new source is processed.
     async fn playable_renditions(&self, video: VideoId) -> Result<Vec<Rendition>, StoreError>;
 
-    /// Moves the video to `processing` and returns the source.
+    /// Moves the video to `processing` and returns the source. A video that is `ready` with a rendition
+    /// of this very source stays `ready`.
     ///
     /// # Errors
     /// [`CatalogError::Fenced`]; [`CatalogError::NotFound`] if the video was trashed or the source is
@@ -107,7 +110,9 @@ pub trait RenditionStore: Send + Sync {
     /// Makes a finished rendition visible.
     ///
     /// # Errors
-    /// [`CatalogError::Fenced`] also when the rendition is not this attempt's or the video is gone.
+    /// [`CatalogError::Fenced`] also when the rendition is not this attempt's; [`CatalogError::NotFound`]
+    /// if the video was trashed (even if it was restored since and waits for another job) or the source
+    /// is no longer current.
     async fn publish_rendition(&self, command: PublishRendition, causes: Causes) -> Result<(), CatalogError>;
 
     /// Records that the rendition cannot be made.
@@ -141,8 +146,9 @@ pub trait RenditionStore: Send + Sync {
         causes: Causes,
     ) -> Result<(), CatalogError>;
 
-    /// Moves `uploaded | processing → failed` with a reason. Does nothing if the video is in another
-    /// state, trashed, or has another live job that processes it.
+    /// Moves `uploaded | processing → failed` with a reason; a video that an earlier source keeps playable
+    /// is `ready` instead, with the same reason. Does nothing if the video is in another state, trashed,
+    /// or has a live job that processes it.
     ///
     /// # Errors
     /// [`CatalogError::Fenced`].

@@ -92,7 +92,7 @@ impl Playback {
     /// `ttl` defaults to the settings' and is capped by them.
     ///
     /// # Errors
-    /// [`CatalogError::NotFound`], also while the video is not playable.
+    /// [`CatalogError::NotFound`]; [`CatalogError::WrongState`] while the video is not playable.
     pub async fn mint(&self, actor: &Actor, id: VideoId, ttl: Option<Duration>) -> Result<PlaybackLinks, CatalogError> {
         let settings = &self.parts.settings.playback;
         let ttl = ttl.unwrap_or(Duration::from_secs(settings.token_ttl_s));

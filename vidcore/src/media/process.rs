@@ -71,6 +71,8 @@ pub(crate) async fn run(call: Call<'_>, on_output: impl FnMut(&[u8]) + Send) -> 
         }
     };
     match outcome {
+        // Cancelled as it ended: the caller asked for no result any more.
+        Ok(_) if cancel.is_cancelled() => Err(MediaError::Cancelled),
         Ok(((), stderr, status)) => Ok(Finished { status, stderr }),
         Err(error) => {
             running.kill_group();

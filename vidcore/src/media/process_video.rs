@@ -12,7 +12,9 @@ use crate::catalog::CatalogError;
 use crate::catalog::service::stale;
 use crate::id::RenditionId;
 use crate::jobs::worker::{JobContext, JobFailure, JobHandler};
+use crate::media::Transcoder as _;
 use crate::media::jobs::{ProcessPayload, failure, payload};
+use crate::media::scratch::ScratchFolder;
 use crate::media::{
     EncodeRequest, Encoded, MediaError, MediaInfo, NewObject, OutputFile, PlannedRendition, PublishRendition,
     Rendition, RenditionKind, RenditionPlan, RenditionStatus, Source,
@@ -48,7 +50,7 @@ impl JobHandler for ProcessVideo {
             Err(CatalogError::NotFound) => return Ok(()),
             Err(error) => return Err(failure(error)),
         };
-        let folder = ScratchFolder::new(&self.0.settings.data_dir.join("scratch"), &context)
+        let folder = ScratchFolder::new(&self.0.settings.data_dir, &context)
             .await
             .map_err(|error| JobFailure::Retry(error.into()))?;
         let attempt = Attempt { parts: &self.0, context: &context, source, folder };
@@ -68,7 +70,7 @@ fn is_not_found(error: &crate::store::BoxError) -> bool {
 
 impl Attempt<'_> {
     async fn run(&self) -> Result<(), JobFailure> {
-        let input = self.folder.path.join("source");
+        let input = self.folder.path().join("source");
         self.parts.objects.materialize(&self.source.object_key, &input).await.map_err(object_failure)?;
         let info = self.parts.transcoder.probe(&input, &self.context.cancel).await.map_err(media_failure)?;
         let plans = self.parts.transcoder.plan(&info);
@@ -247,41 +249,6 @@ impl Attempt<'_> {
 struct Step {
     index: usize,
     of: usize,
-}
-
-/// A private folder under the data folder, removed when the attempt ends. What a killed process left
-/// is removed by the next attempt of the same job.
-struct ScratchFolder {
-    path: std::path::PathBuf,
-}
-
-impl ScratchFolder {
-    async fn new(root: &Path, context: &JobContext) -> std::io::Result<Self> {
-        let of_job = root.join(context.lease.job.id.to_string());
-        match tokio::fs::remove_dir_all(&of_job).await {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let path = of_job.join(context.lease.token.to_string());
-        tokio::fs::create_dir_all(&path).await?;
-        Ok(Self { path })
-    }
-
-    async fn make(&self, name: &str) -> std::io::Result<std::path::PathBuf> {
-        let path = self.path.join(format!("out-{name}"));
-        tokio::fs::create_dir(&path).await?;
-        Ok(path)
-    }
-
-    /// Removes this attempt's folder; the job's own only once no other attempt is in it.
-    async fn remove(&self) {
-        if let Err(error) = tokio::fs::remove_dir_all(&self.path).await {
-            tracing::warn!(%error, "a scratch folder could not be removed");
-        }
-        if let Some(of_job) = self.path.parent() {
-            let _ = tokio::fs::remove_dir(of_job).await;
-        }
-    }
 }
 
 fn media_failure(error: MediaError) -> JobFailure {

@@ -96,6 +96,11 @@ impl Sandbox {
         &self.layers
     }
 
+    /// What [`Layer::Limits`] allows.
+    pub fn limits(&self) -> ResourceLimits {
+        self.limits
+    }
+
     /// The layers that do not work here.
     pub fn absent(&self) -> Vec<Layer> {
         Layer::ALL.into_iter().filter(|layer| !self.layers.contains(layer)).collect()

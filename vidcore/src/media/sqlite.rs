@@ -7,6 +7,7 @@ use crate::catalog::{CatalogError, Video, VideoStatus};
 use crate::clock::Timestamp;
 use crate::id::{RenditionId, SourceId, VideoId};
 use crate::jobs::MEDIA_QUEUE;
+use crate::media::jobs::PROCESS_VIDEO;
 use crate::media::{
     MediaInfo, NewObject, PlannedRendition, PublishRendition, Rendition, RenditionKind, RenditionStatus,
     RenditionStore, Source,
@@ -95,8 +96,22 @@ fn live_video(db: &Connection, id: VideoId) -> Result<Video> {
         .ok_or_else(|| refuse(CatalogError::NotFound))
 }
 
-fn start(db: &Connection, video: &Video, now: Timestamp) -> Result<()> {
-    if video.status == VideoStatus::Processing {
+/// Whether something of this source can be played already.
+fn has_ready_rendition(db: &Connection, source: SourceId) -> rusqlite::Result<bool> {
+    // Index (source_pk, name).
+    db.prepare_cached(
+        "SELECT EXISTS (SELECT 1 FROM renditions
+            WHERE source_pk = (SELECT pk FROM sources WHERE id = :source) AND status = 'ready')",
+    )?
+    .query_row(named_params! {":source": source}, |row| row.get(0))
+}
+
+fn start(db: &Connection, video: &Video, source: SourceId, now: Timestamp) -> Result<()> {
+    // A video that is ready with this very source stays so: an attempt that finds everything made
+    // publishes nothing, and so could not move it back.
+    if video.status == VideoStatus::Processing
+        || (video.status == VideoStatus::Ready && has_ready_rendition(db, source)?)
+    {
         return Ok(());
     }
     if !video.status.can_become(VideoStatus::Processing) {
@@ -108,6 +123,15 @@ fn start(db: &Connection, video: &Video, now: Timestamp) -> Result<()> {
     )?
     .execute(named_params! {":id": video.id, ":from": video.status.as_str(), ":now": now})?;
     Ok(())
+}
+
+/// An attempt may outlive the trashing that stopped it and the restoring after that. The video then
+/// waits for another job, which would find the rendition made and have nothing to publish.
+fn demand_begun(video: &Video) -> Result<()> {
+    match video.status {
+        VideoStatus::Processing | VideoStatus::Ready => Ok(()),
+        VideoStatus::Draft | VideoStatus::Uploaded | VideoStatus::Failed => Err(refuse(CatalogError::NotFound)),
+    }
 }
 
 fn describe(db: &Connection, video: VideoId, info: &MediaInfo, now: Timestamp) -> rusqlite::Result<()> {
@@ -218,10 +242,13 @@ fn set_ready(db: &Connection, command: &PublishRendition) -> rusqlite::Result<us
 }
 
 fn set_video_ready(db: &Connection, video: VideoId, kind: RenditionKind, now: Timestamp) -> rusqlite::Result<()> {
+    // A video that is ready already changes only if it has been played as a file and can now be played
+    // as HLS: its source was first processed by the simulated transcoder.
     db.prepare_cached(
         "UPDATE videos SET status = 'ready', published_at_ms = coalesce(published_at_ms, :now),
             playback_kind = :kind, version = version + 1, updated_at_ms = :now
-         WHERE id = :id AND status = 'processing'",
+         WHERE id = :id AND (status = 'processing'
+            OR (status = 'ready' AND playback_kind = 'file' AND :kind = 'hls'))",
     )?
     .execute(named_params! {":id": video, ":kind": kind.as_str(), ":now": now})
     .map(|_| ())
@@ -245,7 +272,7 @@ impl RenditionStore for SqliteStore {
         self.settlement("start the processing", Causes::none(), move |db, leased_now, _| {
             demand_held(db, fence, leased_now)?;
             let found = demand_current(db, source)?;
-            start(db, &live_video(db, found.video)?, now)?;
+            start(db, &live_video(db, found.video)?, source, now)?;
             Ok(found)
         })
         .await
@@ -305,7 +332,8 @@ impl RenditionStore for SqliteStore {
         self.settlement("publish a rendition", causes, move |db, leased_now, _| {
             demand_held(db, command.fence, leased_now)?;
             let rendition = find_rendition(db, command.rendition)?;
-            live_video(db, rendition.video)?;
+            demand_current(db, rendition.source)?;
+            demand_begun(&live_video(db, rendition.video)?)?;
             if set_ready(db, &command)? == 0 {
                 return Err(refuse(CatalogError::Fenced));
             }
@@ -380,10 +408,10 @@ impl RenditionStore for SqliteStore {
                     version = version + 1, updated_at_ms = :now
                  WHERE id = :id AND status IN ('uploaded', 'processing') AND deleted_at_ms IS NULL
                     AND NOT EXISTS (SELECT 1 FROM jobs
-                        WHERE video_id = :id AND queue = :queue AND id <> :job AND state IN ('queued', 'leased'))",
+                        WHERE video_id = :id AND queue = :queue AND kind = :process AND state IN ('queued', 'leased'))",
             )?
             .execute(named_params! {
-                ":id": video, ":reason": reason, ":queue": MEDIA_QUEUE, ":job": fence.job, ":now": now,
+                ":id": video, ":reason": reason, ":queue": MEDIA_QUEUE, ":process": PROCESS_VIDEO, ":now": now,
             })?;
             Ok(())
         })

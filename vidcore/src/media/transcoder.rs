@@ -20,7 +20,7 @@ pub enum MediaError {
     /// The reason is one sentence for the person who uploaded it.
     #[error("{reason}")]
     Unacceptable {
-        /// One sentence, without a path or an internal name.
+        /// One sentence with its full stop, without a path or an internal name.
         reason: String,
     },
     /// The work was cancelled through its token.

@@ -73,16 +73,7 @@ impl SqliteNotify {
             |source: crate::store::BoxError| StoreError::Unavailable { operation: "watch for changes", source };
         let connection = crate::store::sqlite::connect(path, interval)?;
         let (stop, stopped) = crossbeam_channel::bounded(0);
-        let mut check = Check {
-            last_id: events::last_id(&connection).map_err(|error| failed(error.into()))?,
-            data_version: None,
-            next_job: None,
-            connection,
-            clock,
-            listener,
-            // Weak: the thread must not keep alive what its own end waits for.
-            notify: Arc::downgrade(self),
-        };
+        let mut check = Check::new(connection, clock, listener, self).map_err(|error| failed(error.into()))?;
         let (origin, checked_at) = (self.origin, Arc::clone(&self.checked_at));
         let thread = std::thread::Builder::new()
             .name("sqlite-changes".to_owned())
@@ -144,6 +135,25 @@ struct Check {
 }
 
 impl Check {
+    /// A check that tells of what is committed from now on.
+    fn new(
+        connection: Connection,
+        clock: Arc<dyn Clock>,
+        listener: Arc<dyn ChangeListener>,
+        notify: &Arc<SqliteNotify>,
+    ) -> rusqlite::Result<Self> {
+        Ok(Self {
+            last_id: events::last_id(&connection)?,
+            data_version: None,
+            next_job: None,
+            connection,
+            clock,
+            listener,
+            // Weak: the thread must not keep alive what its own end waits for.
+            notify: Arc::downgrade(notify),
+        })
+    }
+
     fn run(&mut self, stopped: &Receiver<()>, interval: Duration, origin: Instant, checked_at: &AtomicU64) {
         loop {
             match self.look() {
@@ -213,5 +223,139 @@ impl Check {
             self.listener.jobs_due();
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::events::{EventStore as _, NewChange};
+    use crate::id::JobId;
+    use crate::jobs::{JobStore as _, NewJob, QueueName};
+    use crate::store::Causes;
+    use crate::testkit::TestStore;
+
+    #[derive(Debug, Default)]
+    struct Heard(Mutex<Vec<String>>);
+
+    impl Heard {
+        fn note(&self, what: &str) {
+            self.0.lock().expect("noting does not panic").push(what.to_owned());
+        }
+
+        /// What was heard since the last call.
+        fn take(&self) -> Vec<String> {
+            std::mem::take(&mut *self.0.lock().expect("noting does not panic"))
+        }
+    }
+
+    impl ChangeListener for Heard {
+        fn changed(&self, committed: &Committed) {
+            committed.changes.iter().for_each(|change| self.note(&change.key));
+        }
+
+        fn missed(&self) {
+            self.note("missed");
+        }
+
+        fn jobs_due(&self) {
+            self.note("jobs due");
+        }
+    }
+
+    /// A check that looks when it is told to, and has looked once.
+    fn check(test: &TestStore) -> (Check, Arc<Heard>) {
+        let heard = Arc::new(Heard::default());
+        let clock: Arc<dyn Clock> = Arc::new(test.clock.clone());
+        let notify = Arc::new(SqliteNotify::new());
+        let mut check =
+            Check::new(test.connection(), clock, Arc::clone(&heard) as _, &notify).expect("the file is read");
+        check.look().expect("it looks");
+        heard.take();
+        (check, heard)
+    }
+
+    fn job(test: &TestStore, delay: Duration) -> NewJob {
+        let now = test.clock.now();
+        NewJob {
+            id: JobId::new(now, &*test.entropy),
+            queue: QueueName::new("test"),
+            kind: "work".to_owned(),
+            payload: serde_json::Value::Null,
+            priority: 0,
+            run_at: now.plus(delay),
+            max_attempts: 1,
+            unique_key: None,
+            owner: None,
+            video: None,
+            on_dead: None,
+            now,
+        }
+    }
+
+    async fn commit(test: &TestStore, key: &str) {
+        commit_all(test, Causes::none().change(NewChange::new("test", key))).await;
+    }
+
+    async fn commit_all(test: &TestStore, causes: Causes) {
+        let done = test.store.command("commit", causes, |_, _| Ok::<_, crate::store::sqlite::Fail<StoreError>>(()));
+        done.await.expect("it commits");
+    }
+
+    #[tokio::test]
+    async fn each_change_is_told_once_in_the_order_of_commits() {
+        let test = TestStore::open().await;
+        commit(&test, "before the first look").await;
+        let (mut check, heard) = check(&test);
+        let causes =
+            (0..1200).fold(Causes::none(), |causes, number| causes.change(NewChange::new("test", number.to_string())));
+        commit_all(&test, causes).await;
+        check.look().expect("it looks");
+        check.look().expect("it looks");
+        assert_eq!((0..1200).map(|number| number.to_string()).collect::<Vec<_>>(), heard.take());
+    }
+
+    #[tokio::test]
+    async fn changes_pruned_unread_are_missed_whether_or_not_any_are_left() {
+        let test = TestStore::open().await;
+        let (mut check, heard) = check(&test);
+        let prune = async || {
+            test.clock.advance(Duration::from_secs(1));
+            test.store.prune_changes(test.clock.now()).await.expect("it prunes");
+        };
+        commit(&test, "pruned").await;
+        prune().await;
+        commit(&test, "kept").await;
+        check.look().expect("it looks");
+        assert_eq!(["missed", "kept"], *heard.take());
+        prune().await;
+        check.look().expect("it looks");
+        assert!(heard.take().is_empty(), "what was read is not missed");
+        commit(&test, "pruned").await;
+        prune().await;
+        check.look().expect("it looks");
+        assert_eq!(["missed"], *heard.take());
+        commit(&test, "after").await;
+        check.look().expect("it looks");
+        assert_eq!(["after"], *heard.take());
+    }
+
+    #[tokio::test]
+    async fn a_job_is_told_when_it_is_due_and_when_the_next_one_changes() {
+        let test = TestStore::open().await;
+        let (mut check, heard) = check(&test);
+        let minute = Duration::from_secs(60);
+        test.store.enqueue(job(&test, minute), Causes::none()).await.expect("it is enqueued");
+        check.look().expect("it looks");
+        assert_eq!(["jobs due"], *heard.take(), "a worker may be waiting for a later one");
+        test.store.enqueue(job(&test, minute * 2), Causes::none()).await.expect("it is enqueued");
+        check.look().expect("it looks");
+        assert!(heard.take().is_empty(), "the next one is still the same");
+        test.clock.advance(minute);
+        commit(&test, "anything").await;
+        check.look().expect("it looks");
+        assert_eq!(["anything", "jobs due"], *heard.take());
+        check.look().expect("it looks");
+        assert!(heard.take().is_empty(), "nothing was committed since");
     }
 }

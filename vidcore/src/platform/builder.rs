@@ -17,7 +17,7 @@ use crate::jobs::{MEDIA_QUEUE, UPLOADS_QUEUE};
 use crate::keys::{KeyError, KeyRing};
 use crate::media::jobs::{FAIL_VIDEO, FailVideo, PROCESS_VIDEO};
 use crate::media::process_video::ProcessVideo;
-use crate::media::{MediaError, Playback, Transcoder};
+use crate::media::{Choice, MediaError, Playback, Transcoder};
 use crate::notify::{LocalNotify, Notify};
 use crate::page::CursorCodec;
 use crate::platform::parts::Parts;
@@ -185,7 +185,7 @@ impl PlatformBuilder {
     /// [`OpenError`]; nothing is left running then.
     pub async fn open(mut self) -> Result<Platform, OpenError> {
         let options = worker_options(&self.settings.worker)?;
-        make_folder(&self.settings.data_dir).map_err(OpenError::Folder)?;
+        make_data_folder(&self.settings.data_dir).map_err(OpenError::Folder)?;
         let invalidator = Arc::new(Invalidator::new());
         self.observers.push(Arc::clone(&invalidator) as _);
         self.observers.push(Arc::new(AnnounceJobs(Arc::clone(&self.dispatcher))));
@@ -199,7 +199,7 @@ impl PlatformBuilder {
             None => Objects::local(&self.settings.data_dir.join("objects"))?,
         };
         let transcoder = match self.transcoder.take() {
-            Some(transcoder) => transcoder,
+            Some(transcoder) => Choice::made(transcoder, "the program chose it"),
             None => crate::media::choose(&self.settings.media, &self.clock).await?,
         };
         let parts = Arc::new(Parts {
@@ -370,8 +370,12 @@ fn worker_options(settings: &WorkerSettings) -> Result<WorkerOptions, OpenError>
     })
 }
 
-/// The folder holds keys and everybody's files: nobody else's business.
-fn make_folder(folder: &Path) -> std::io::Result<()> {
+/// Makes a data folder that only its owner can enter, if it is not there yet: it holds keys and
+/// everybody's files.
+///
+/// # Errors
+/// The operating system's own.
+pub fn make_data_folder(folder: &Path) -> std::io::Result<()> {
     use std::os::unix::fs::DirBuilderExt;
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
 }

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::media::scratch;
 use crate::platform::parts::Parts;
+use crate::storage::Uploads;
 use crate::store::StoreError;
 
 /// How often.
@@ -18,6 +20,9 @@ pub(super) async fn run(parts: Arc<Parts>) {
         if let Err(error) = tidy(&parts).await {
             tracing::warn!(%error, "housekeeping failed and will be repeated");
         }
+        if let Err(error) = Uploads::new(Arc::clone(&parts)).expire().await {
+            tracing::warn!(%error, "expired uploads could not be cleared and will be tried again");
+        }
         count_jobs(&parts).await;
         parts.clock.sleep(EVERY).await;
     }
@@ -28,7 +33,7 @@ async fn tidy(parts: &Parts) -> Result<(), StoreError> {
     parts.store.prune_changes(now.minus(KEEP_CHANGES)).await?;
     parts.store.prune_idempotency(now).await?;
     parts.store.prune_sessions(now).await?;
-    Ok(())
+    scratch::remove_ended(&parts.settings.data_dir, &*parts.store).await
 }
 
 async fn count_jobs(parts: &Parts) {

@@ -10,12 +10,14 @@
 //! # Ok(()) }
 //! ```
 
+#[cfg(feature = "sqlite")]
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::auth::Auth;
 use crate::catalog::Catalog;
 use crate::clock::{Clock, Timestamp};
+use crate::doctor::{ExamineError, Report};
 use crate::jobs::Jobs;
 use crate::jobs::worker::Worker;
 use crate::keys::KeyRing;
@@ -27,11 +29,12 @@ use crate::store::Store;
 mod builder;
 mod housekeeping;
 pub mod links;
+#[cfg(feature = "sqlite")]
 mod listener;
 pub(crate) mod parts;
 pub mod settings;
 
-pub use builder::{OpenError, PlatformBuilder};
+pub use builder::{OpenError, PlatformBuilder, make_data_folder};
 pub use links::Links;
 pub use settings::Settings;
 
@@ -156,9 +159,11 @@ impl Platform {
         &self.inner.parts.objects
     }
 
-    /// Which transcoder processes videos: `ffmpeg` or `simulated`.
-    pub fn transcoder(&self) -> &'static str {
-        self.inner.parts.transcoder.name()
+    /// Which transcoder processes videos, `ffmpeg` or `simulated`, and why: ffmpeg's version, or what
+    /// keeps it from being used. Waits for the search that began when the platform was opened.
+    pub async fn transcoder(&self) -> (&'static str, String) {
+        let chosen = self.inner.parts.transcoder.known().await;
+        (chosen.transcoder.name(), chosen.reason)
     }
 
     /// Whether the database answers and this process hears of changes.
@@ -175,6 +180,15 @@ impl Platform {
             troubles.push(("notify", format!("no change check for {} ms", silence.as_millis())));
         }
         if troubles.is_empty() { Ok(()) } else { Err(troubles) }
+    }
+
+    /// Checks everything that must always be true of rows and objects; a `deep` examination also hashes
+    /// every object. Reads only, and may run beside everything else.
+    ///
+    /// # Errors
+    /// [`ExamineError`] if the store or the object store does not answer.
+    pub async fn examine(&self, deep: bool) -> Result<Report, ExamineError> {
+        crate::doctor::examine(&*self.inner.parts.store, &self.inner.parts.objects, deep).await
     }
 
     /// Claims no more jobs, lets running ones finish for the grace time, gives the rest back, and

@@ -155,7 +155,7 @@ impl Policy {
     }
 }
 
-/// Rounded up: rounded down, the last refill would fall inside the window once too often.
+/// Rounded up: rounded down, a short period would fit into the window more than `refills` times.
 fn period(window: Duration, refills: u32) -> Option<Duration> {
     let nanos = window.as_nanos().div_ceil(u128::from(refills));
     u64::try_from(nanos).ok().map(Duration::from_nanos)

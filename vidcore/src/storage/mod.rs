@@ -180,7 +180,8 @@ pub trait UploadStore: Send + Sync {
     /// Moves `verifying → rejected` with a reason for a person.
     ///
     /// # Errors
-    /// [`UploadError::Fenced`].
+    /// [`UploadError::Fenced`], [`UploadError::NotFound`]; [`UploadError::WrongState`] if the upload is
+    /// not being verified: a committed one keeps its bytes.
     async fn reject_upload(
         &self,
         fence: Fence,
@@ -189,7 +190,17 @@ pub trait UploadStore: Send + Sync {
         now: Timestamp,
     ) -> Result<(), UploadError>;
 
-    /// What the user's uploads and sources take up.
+    /// Up to `limit` open uploads whose time ended before `before`, longest ago first. They take no more
+    /// bytes and no longer count against the quota of a new upload.
+    async fn expired_uploads(&self, before: Timestamp, limit: u16) -> Result<Vec<UploadId>, UploadError>;
+
+    /// Moves `open → expired` if its time ended by `now`; `false` if it is in another state or has time left.
+    ///
+    /// # Errors
+    /// [`UploadError::NotFound`].
+    async fn expire_upload(&self, id: UploadId, now: Timestamp) -> Result<bool, UploadError>;
+
+    /// What the user's uploads and sources take up; an open upload counts until it is moved to `expired`.
     async fn storage_usage(&self, user: UserId) -> Result<StorageUsage, UploadError>;
 
     /// The row of an object that is visible.

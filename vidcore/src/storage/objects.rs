@@ -4,7 +4,7 @@
 //! text. Content type, hash and size live in rows, not in attributes of the object store.
 
 use std::fs::File;
-use std::io::{Seek, SeekFrom};
+use std::io::{ErrorKind, Seek, SeekFrom};
 use std::ops::Range;
 use std::path::{Path as FilePath, PathBuf};
 use std::sync::Arc;
@@ -280,12 +280,13 @@ impl Objects {
     pub async fn materialize(&self, key: &str, to: &FilePath) -> Result<(), ObjectError> {
         const OPERATION: &str = "fetch an object";
         if let Some(root) = &self.root
-            && tokio::fs::hard_link(root.join(key), to).await.is_ok()
+            && tokio::fs::hard_link(root.join(path(key)?.as_ref()), to).await.is_ok()
         {
             return Ok(());
         }
         let mut bytes = self.read(key, None).await?;
-        let mut file = tokio::fs::File::create(to).await.map_err(|error| io_failure(OPERATION, error))?;
+        // Never truncates a file that is there: it may be a hard link to this very object.
+        let mut file = tokio::fs::File::create_new(to).await.map_err(|error| io_failure(OPERATION, error))?;
         while let Some(chunk) = bytes.try_next().await? {
             tokio::io::AsyncWriteExt::write_all(&mut file, &chunk)
                 .await
@@ -316,13 +317,19 @@ impl Objects {
         // A killed process leaves the temporary file of its write, which the store itself hides.
         if let Some(root) = &self.root {
             match tokio::fs::remove_dir_all(root.join(prefix)).await {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                    return Err(io_failure("delete an object folder", error));
-                }
-                _ => {}
+                Ok(()) => {}
+                // There is none, or an object has this very key: it is not under it.
+                Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {}
+                Err(error) => return Err(io_failure("delete an object folder", error)),
             }
         }
         Ok(())
+    }
+
+    /// The keys of all objects, one after the other, in no order.
+    pub fn keys(&self) -> BoxStream<'static, Result<String, ObjectError>> {
+        let listed = self.store.list(None).map_ok(|meta| meta.location.to_string());
+        listed.map_err(|error| failure("list objects", error)).boxed()
     }
 
     /// The keys of every object under `prefix/`, or of all with an empty prefix.
@@ -355,8 +362,8 @@ fn seek(mut file: File, to: u64) -> Result<File, ObjectError> {
 
 fn io_failure(operation: &'static str, error: std::io::Error) -> ObjectError {
     match error.kind() {
-        std::io::ErrorKind::NotFound => ObjectError::NotFound,
-        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => ObjectError::Full,
+        ErrorKind::NotFound => ObjectError::NotFound,
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => ObjectError::Full,
         _ => ObjectError::Unavailable { operation, source: error.into() },
     }
 }
@@ -369,7 +376,7 @@ fn failure(operation: &'static str, error: object_store::Error) -> ObjectError {
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&error);
     while let Some(next) = cause {
         if let Some(io) = next.downcast_ref::<std::io::Error>()
-            && matches!(io.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
+            && matches!(io.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
         {
             return ObjectError::Full;
         }

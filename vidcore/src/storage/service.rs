@@ -22,6 +22,12 @@ use crate::storage::verify::{GIVE_UP_UPLOAD, VERIFY_UPLOAD, VerifyPayload};
 use crate::storage::{NewUpload, StorageUsage, Upload, UploadError, UploadStatus};
 use crate::store::{BoxError, Causes, Outcome};
 
+/// How long after its time an upload is cleared: a call that was let in just before is over by then.
+const EXPIRY_MARGIN: Duration = Duration::from_secs(60);
+
+/// The most uploads cleared at once; the next round goes on.
+const EXPIRED_AT_ONCE: u16 = 100;
+
 /// What an upload is opened with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OpenUpload {
@@ -149,20 +155,25 @@ impl Uploads {
         let now = self.parts.now();
         self.signer.verify(id, signature.expires, &signature.kid, &signature.signature, now)?;
         let upload = self.parts.store.upload(id).await?.ok_or(UploadError::NotFound)?;
-        if upload.staged_key.is_some() {
-            return Err(UploadError::AlreadyReceived);
-        }
-        match upload.status {
-            UploadStatus::Open if upload.expires_at > now => {}
-            UploadStatus::Open | UploadStatus::Expired => return Err(UploadError::Expired),
-            status => return Err(UploadError::WrongState { status, command: "take bytes" }),
-        }
+        takes_bytes(&upload, now)?;
         match announced {
             Some(received) if received != upload.size_bytes => {
                 Err(UploadError::SizeMismatch { declared: upload.size_bytes, received })
             }
             _ => Ok(upload),
         }
+    }
+
+    /// Admits an upload of the actor's whose bytes this very program brings, without a signed URL.
+    ///
+    /// # Errors
+    /// [`UploadError::NotFound`], [`UploadError::Expired`], [`UploadError::AlreadyReceived`],
+    /// [`UploadError::WrongState`].
+    pub async fn admit_own(&self, actor: &Actor, id: UploadId) -> Result<Upload, UploadError> {
+        let upload = self.parts.store.upload(id).await?.filter(|upload| upload.user == actor.user);
+        let upload = upload.ok_or(UploadError::NotFound)?;
+        takes_bytes(&upload, self.parts.now())?;
+        Ok(upload)
     }
 
     /// Takes the bytes of an admitted upload: streamed to a private object, hashed on the way, then
@@ -270,6 +281,18 @@ impl Uploads {
         Ok(UsageView { stored_bytes, reserved_bytes, quota_bytes: self.parts.settings.uploads.quota_bytes })
     }
 
+    /// Moves uploads whose time is over to `expired` and deletes what had come of them; returns how many.
+    pub(crate) async fn expire(&self) -> Result<usize, UploadError> {
+        let now = self.parts.now();
+        let over = self.parts.store.expired_uploads(now.minus(EXPIRY_MARGIN), EXPIRED_AT_ONCE).await?;
+        for &id in &over {
+            // The bytes go first: after a crash in between, the row leads back here.
+            self.parts.objects.delete_under(&staging_prefix(id)).await?;
+            self.parts.store.expire_upload(id, now).await?;
+        }
+        Ok(over.len())
+    }
+
     async fn clear_staging(&self, id: UploadId) {
         match self.parts.objects.delete_under(&staging_prefix(id)).await {
             Ok(()) | Err(ObjectError::NotFound) => {}
@@ -318,6 +341,18 @@ impl Uploads {
             created_at: upload.created_at,
             expires_at: upload.expires_at,
         }
+    }
+}
+
+/// Whether the upload still waits for bytes.
+fn takes_bytes(upload: &Upload, now: Timestamp) -> Result<(), UploadError> {
+    if upload.staged_key.is_some() {
+        return Err(UploadError::AlreadyReceived);
+    }
+    match upload.status {
+        UploadStatus::Open if upload.expires_at > now => Ok(()),
+        UploadStatus::Open | UploadStatus::Expired => Err(UploadError::Expired),
+        status => Err(UploadError::WrongState { status, command: "take bytes" }),
     }
 }
 

@@ -49,15 +49,17 @@ fn demand_held(db: &Connection, fence: Fence, now: Timestamp) -> Result<()> {
     if crate::jobs::sqlite::held(db, fence, now)? { Ok(()) } else { Err(refuse(UploadError::Fenced)) }
 }
 
-fn usage(db: &Connection, user: UserId) -> rusqlite::Result<StorageUsage> {
+/// What a user's uploads take up; open ones count until `now` is past their time.
+fn usage(db: &Connection, user: UserId, now: Timestamp) -> rusqlite::Result<StorageUsage> {
     // Index uploads_user_quota.
     db.prepare_cached(
         "SELECT coalesce(sum(iif(status = 'complete', size_bytes, 0)), 0),
                 coalesce(sum(iif(status = 'complete', 0, size_bytes)), 0)
          FROM uploads
-         WHERE user_pk = (SELECT pk FROM users WHERE id = :user) AND status IN ('open', 'verifying', 'complete')",
+         WHERE user_pk = (SELECT pk FROM users WHERE id = :user) AND status IN ('open', 'verifying', 'complete')
+            AND (status <> 'open' OR expires_at_ms > :now)",
     )?
-    .query_row(named_params! {":user": user}, |row| {
+    .query_row(named_params! {":user": user, ":now": now}, |row| {
         Ok(StorageUsage {
             stored_bytes: row.get::<_, i64>(0)?.unsigned_abs(),
             reserved_bytes: row.get::<_, i64>(1)?.unsigned_abs(),
@@ -65,27 +67,24 @@ fn usage(db: &Connection, user: UserId) -> rusqlite::Result<StorageUsage> {
     })
 }
 
-/// Uploads whose time ran out give their reservation back before a new one is weighed.
-fn expire(db: &Connection, user: UserId, now: Timestamp) -> rusqlite::Result<()> {
-    db.prepare_cached(
-        "UPDATE uploads SET status = 'expired', updated_at_ms = :now
-         WHERE user_pk = (SELECT pk FROM users WHERE id = :user) AND status = 'open' AND expires_at_ms <= :now",
-    )?
-    .execute(named_params! {":user": user, ":now": now})
-    .map(|_| ())
-}
-
 fn open_count(db: &Connection, new: &NewUpload) -> rusqlite::Result<u32> {
     // Index uploads_video_open.
     db.prepare_cached(
         "SELECT count(*) FROM uploads
-         WHERE video_pk = (SELECT pk FROM videos WHERE id = :video) AND status = 'open'",
+         WHERE video_pk = (SELECT pk FROM videos WHERE id = :video) AND status = 'open' AND expires_at_ms > :now",
     )?
-    .query_row(named_params! {":video": new.video}, |row| row.get(0))
+    .query_row(named_params! {":video": new.video, ":now": new.now}, |row| row.get(0))
+}
+
+fn demand_owner(db: &Connection, new: &NewUpload) -> Result<()> {
+    crate::catalog::sqlite::find(db, new.video)?
+        .filter(|video| video.owner == new.user && video.deleted_at.is_none())
+        .map(|_| ())
+        .ok_or_else(|| refuse(UploadError::NotFound))
 }
 
 fn weigh(db: &Connection, new: &NewUpload) -> Result<()> {
-    let usage = usage(db, new.user)?;
+    let usage = usage(db, new.user, new.now)?;
     let used_bytes = usage.stored_bytes.saturating_add(usage.reserved_bytes);
     if used_bytes.saturating_add(new.size_bytes) > new.quota_bytes {
         return Err(refuse(UploadError::QuotaExceeded { used_bytes, quota_bytes: new.quota_bytes }));
@@ -175,7 +174,8 @@ fn make_current(db: &Connection, command: &CommitSource) -> rusqlite::Result<()>
 impl UploadStore for SqliteStore {
     async fn create_upload(&self, new: NewUpload, causes: Causes) -> Result<Outcome<Upload>, UploadError> {
         self.command("open an upload", causes, move |db, _| {
-            expire(db, new.user, new.now)?;
+            // Whose video it is comes first: what else is refused would tell a stranger that it exists.
+            demand_owner(db, &new)?;
             weigh(db, &new)?;
             insert(db, &new)?;
             demand(db, new.id, None)
@@ -285,13 +285,46 @@ impl UploadStore for SqliteStore {
     ) -> Result<(), UploadError> {
         self.settlement("reject an upload", Causes::none(), move |db, leased_now, _| {
             demand_held(db, fence, leased_now)?;
+            let upload = demand(db, id, None)?;
+            if upload.status != UploadStatus::Verifying {
+                return Err(refuse(UploadError::WrongState { status: upload.status, command: "be rejected" }));
+            }
             Ok(set_status(db, id, UploadStatus::Verifying, UploadStatus::Rejected, Some(&reason), now)?)
         })
         .await
     }
 
+    async fn expired_uploads(&self, before: Timestamp, limit: u16) -> Result<Vec<UploadId>, UploadError> {
+        self.read("find expired uploads", move |db| {
+            // Index uploads_expiry.
+            let ids = db
+                .prepare_cached(
+                    "SELECT id FROM uploads WHERE status = 'open' AND expires_at_ms < :before
+                     ORDER BY expires_at_ms LIMIT :limit",
+                )?
+                .query_map(named_params! {":before": before, ":limit": limit}, |row| row.get(0))?
+                .collect::<rusqlite::Result<_>>()?;
+            Ok(ids)
+        })
+        .await
+    }
+
+    async fn expire_upload(&self, id: UploadId, now: Timestamp) -> Result<bool, UploadError> {
+        self.command("expire an upload", Causes::none(), move |db, _| {
+            let upload = demand(db, id, None)?;
+            let is_over = upload.status == UploadStatus::Open && upload.expires_at <= now;
+            if is_over {
+                set_status(db, id, UploadStatus::Open, UploadStatus::Expired, None, now)?;
+            }
+            Ok(is_over)
+        })
+        .await
+        .map(Outcome::into_inner)
+    }
+
     async fn storage_usage(&self, user: UserId) -> Result<StorageUsage, UploadError> {
-        self.read("sum storage", move |db| Ok(usage(db, user)?)).await
+        // From the beginning of time no upload has expired: what nobody has cleared yet counts.
+        self.read("sum storage", move |db| Ok(usage(db, user, Timestamp::from_millis(i64::MIN))?)).await
     }
 
     async fn object(&self, key: &str) -> Result<Option<NewObject>, StoreError> {

@@ -11,7 +11,9 @@ use serde::{Deserialize, Serialize};
 use crate::catalog::service::stale;
 use crate::id::{SourceId, UploadId};
 use crate::jobs::worker::{JobContext, JobFailure, JobHandler};
+use crate::media::Transcoder as _;
 use crate::media::jobs::{payload, process_job};
+use crate::media::scratch::ScratchFolder;
 use crate::media::{MediaError, MediaInfo, NewObject, Source};
 use crate::platform::parts::Parts;
 use crate::storage::objects::ObjectError;
@@ -20,10 +22,10 @@ use crate::storage::{CommitSource, Upload, UploadError, UploadStatus};
 use crate::store::Causes;
 
 /// Checks a received upload and makes it the video's source.
-pub const VERIFY_UPLOAD: &str = "verify_upload";
+pub(crate) const VERIFY_UPLOAD: &str = "verify_upload";
 
 /// Rejects an upload that could not be checked.
-pub const GIVE_UP_UPLOAD: &str = "give_up_upload";
+pub(crate) const GIVE_UP_UPLOAD: &str = "give_up_upload";
 
 /// What both jobs need.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
@@ -46,14 +48,15 @@ impl JobHandler for VerifyUpload {
         let Some(upload) = self.0.store.upload(upload).await.map_err(failure)? else {
             return Ok(());
         };
-        // An earlier attempt got through and died before it could say so.
+        // An earlier attempt got through and died before it could tidy up or say so.
         if upload.status != UploadStatus::Verifying {
+            tidy(&self.0, &upload).await;
             return Ok(());
         }
         let pinned = pin(&self.0, &upload).await?;
         match check(&self.0, &upload, &pinned, &context).await? {
             Ok(info) => commit(&self.0, &context, &upload, pinned, &info).await,
-            Err(reason) => reject(&self.0, &context, upload.id, &pinned, reason).await,
+            Err(reason) => reject(&self.0, &context, upload, reason).await,
         }
     }
 }
@@ -65,8 +68,13 @@ impl JobHandler for GiveUpUpload {
         let Some(upload) = self.0.store.upload(upload).await.map_err(failure)? else {
             return Ok(());
         };
+        // The attempt that died may have been through with its work: a committed source keeps its bytes.
+        if upload.status != UploadStatus::Verifying {
+            tidy(&self.0, &upload).await;
+            return Ok(());
+        }
         let reason = "The server could not check this file. Please upload it again.".to_owned();
-        reject(&self.0, &context, upload.id, &original_key(&upload), reason).await
+        reject(&self.0, &context, upload, reason).await
     }
 }
 
@@ -101,11 +109,10 @@ async fn check(
     if measured.size_bytes != upload.size_bytes || Some(measured.sha256) != upload.received_sha256 {
         return Ok(Err("The stored bytes differ from those received. Please upload the file again.".to_owned()));
     }
-    let folder = parts.settings.data_dir.join("scratch").join(context.lease.token.to_string());
+    let folder =
+        ScratchFolder::new(&parts.settings.data_dir, context).await.map_err(|error| JobFailure::Retry(error.into()))?;
     let probed = probe(parts, pinned, &folder, context).await;
-    if let Err(error) = tokio::fs::remove_dir_all(&folder).await {
-        tracing::warn!(%error, "a scratch folder could not be removed");
-    }
+    folder.remove().await;
     match probed {
         Ok(info) => Ok(Ok(info)),
         Err(MediaError::Unacceptable { reason }) => Ok(Err(reason)),
@@ -117,16 +124,15 @@ async fn check(
 async fn probe(
     parts: &Parts,
     pinned: &str,
-    folder: &std::path::Path,
+    folder: &ScratchFolder,
     context: &JobContext,
 ) -> Result<MediaInfo, MediaError> {
-    let failed = |message: &str, source: crate::store::BoxError| MediaError::Failed {
-        message: message.to_owned(),
-        source: Some(source),
-    };
-    let file = folder.join("source");
-    tokio::fs::create_dir_all(folder).await.map_err(|error| failed("no scratch folder", error.into()))?;
-    parts.objects.materialize(pinned, &file).await.map_err(|error| failed("fetching failed", error.into()))?;
+    let file = folder.path().join("source");
+    parts
+        .objects
+        .materialize(pinned, &file)
+        .await
+        .map_err(|error| MediaError::Failed { message: "fetching failed".to_owned(), source: Some(error.into()) })?;
     parts.transcoder.probe(&file, &context.cancel).await
 }
 
@@ -150,32 +156,34 @@ async fn commit(
     };
     let object =
         NewObject { key: pinned, size_bytes: upload.size_bytes, sha256, content_type: info.content_type.clone() };
-    let job = process_job(parts, &source, upload.user, None);
+    let job = process_job(parts, &source, upload.user);
     let causes = stale(upload.video).into_iter().fold(Causes::none().job(job), Causes::change);
     let command = CommitSource { fence: context.lease.fence(), upload: upload.id, source, object, now };
+    crate::failpoints::hit("verified-before-commit");
     parts.store.commit_source(command, causes).await.map_err(failure)?;
-    clear(parts, upload.id).await;
+    clear_staging(parts, upload.id).await;
     Ok(())
 }
 
-async fn reject(
-    parts: &Parts,
-    context: &JobContext,
-    upload: UploadId,
-    pinned: &str,
-    reason: String,
-) -> Result<(), JobFailure> {
-    parts.store.reject_upload(context.lease.fence(), upload, reason, parts.now()).await.map_err(failure)?;
-    // The row says rejected first: an object left behind by a crash here is an orphan, which
-    // collection removes; the other way round the row would name an object that is gone.
-    if let Err(error) = parts.objects.delete(pinned).await {
-        tracing::warn!(%error, upload.id = %upload, "a rejected object could not be deleted");
+async fn reject(parts: &Parts, context: &JobContext, upload: Upload, reason: String) -> Result<(), JobFailure> {
+    parts.store.reject_upload(context.lease.fence(), upload.id, reason, parts.now()).await.map_err(failure)?;
+    tidy(parts, &Upload { status: UploadStatus::Rejected, ..upload }).await;
+    Ok(())
+}
+
+/// Deletes what an upload that is no longer verified has no use for. Its row comes first: a crash in
+/// between leaves an object without a row, never a row without its object, and the job that runs again
+/// comes by here.
+async fn tidy(parts: &Parts, upload: &Upload) {
+    if upload.status == UploadStatus::Rejected
+        && let Err(error) = parts.objects.delete(&original_key(upload)).await
+    {
+        tracing::warn!(%error, upload.id = %upload.id, "a rejected object could not be deleted");
     }
-    clear(parts, upload).await;
-    Ok(())
+    clear_staging(parts, upload.id).await;
 }
 
-async fn clear(parts: &Parts, upload: UploadId) {
+async fn clear_staging(parts: &Parts, upload: UploadId) {
     if let Err(error) = parts.objects.delete_under(&staging_prefix(upload)).await {
         tracing::warn!(%error, upload.id = %upload, "staged bytes could not be deleted");
     }

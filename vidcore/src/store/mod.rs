@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::auth::AccountStore;
 use crate::catalog::CatalogStore;
+use crate::doctor::DoctorStore;
 use crate::events::{Change, EventStore, NewChange};
 use crate::idempotency::{IdempotencyRecord, IdempotencyStore};
 use crate::jobs::{JobHint, JobStore, NewJob};
@@ -34,6 +35,7 @@ pub trait Store:
     + JobStore
     + EventStore
     + IdempotencyStore
+    + DoctorStore
     + fmt::Debug
     + Send
     + Sync

@@ -371,7 +371,11 @@ pub async fn a_caller_after_an_invalidation_does_not_join_the_load_before_it(h: 
     let early = h.ask("k", &gate, Ok(Some("old")));
     gate.until_reached().await;
     h.cache.invalidate("k");
-    assert_eq!("new", h.get("k", "new").await);
+    let open = Gate::closed();
+    open.open();
+    let late = h.ask("k", &open, Ok(Some("new")));
+    until(|| late.is_finished()).await;
+    assert_eq!("new", text(&joined(late).await));
     gate.open();
     assert_eq!("old", text(&joined(early).await));
     assert_eq!(Some("new".to_owned()), h.kept("k").await, "the late set of the early load is refused");

@@ -1,7 +1,11 @@
 //! The command line: one file per verb.
 
+mod demo;
+mod keys;
+mod migrate;
 mod openapi;
 mod serve;
+mod users;
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -46,8 +50,18 @@ struct Global {
 enum Command {
     /// Serve the API until told to stop
     Serve(ServeFlags),
+    /// Walk a video from upload to playback on a server of its own, then keep serving
+    Demo(demo::DemoFlags),
+    /// Bring the database up to date
+    Migrate,
     /// Print the OpenAPI document
     Openapi,
+    /// Make, list and rotate keys
+    #[command(subcommand)]
+    Keys(keys::KeysCommand),
+    /// List accounts and set roles
+    #[command(subcommand)]
+    Users(users::UsersCommand),
 }
 
 /// Flags of `serve`.
@@ -84,7 +98,17 @@ impl Cli {
         let sources = self.global.sources();
         match self.command {
             Command::Serve(flags) => serve::run(Config::load(&flags.over(sources))?).await,
+            Command::Demo(flags) => {
+                let quiet = self.global.log_level.is_none().then_some("error");
+                demo::run(Config::load(&sources.flag("log.level", quiet))?, flags).await
+            }
+            Command::Migrate => migrate::run(Config::load(&sources)?).await,
             Command::Openapi => openapi::run(),
+            Command::Keys(command) => keys::run(&Config::load(&sources)?, &command),
+            Command::Users(command) => {
+                let quiet = self.global.log_level.is_none().then_some("error");
+                users::run(Config::load(&sources.flag("log.level", quiet))?, command).await
+            }
         }
     }
 }
@@ -106,6 +130,11 @@ impl ServeFlags {
             .flag("public_url", self.public_url)
             .flag("worker.enabled", self.no_worker.then_some(false))
     }
+}
+
+/// A line on standard output.
+fn say(line: &str) -> Result<(), CommandError> {
+    writeln!(std::io::stdout(), "{line}").map_err(CommandError::from)
 }
 
 #[cfg(test)]

@@ -35,10 +35,8 @@ impl FromRef<ApiState> for Arc<dyn RequestFingerprint> {
     }
 }
 
-/// Fingerprints under the key ring's own purpose.
-///
-/// The ring rotates, and a request is compared with one of up to 24 hours ago: the older of the live
-/// keys is used as long as there are two, so that a rotation changes no fingerprint at once.
+/// Fingerprints under the key ring's own purpose: a request is compared with one of up to 24 hours
+/// ago, so a rotation must not change them.
 struct RingFingerprint(KeyRing);
 
 impl fmt::Debug for RingFingerprint {
@@ -49,10 +47,6 @@ impl fmt::Debug for RingFingerprint {
 
 impl RequestFingerprint for RingFingerprint {
     fn fingerprint(&self, method: &Method, target: &str, body: &[u8]) -> [u8; 32] {
-        // Lengths go first, so that no two requests run together to the same bytes.
-        let lengths = [method.as_str().len(), target.len(), body.len()].map(|length| (length as u64).to_be_bytes());
-        let parts: [&[u8]; 6] =
-            [&lengths[0], method.as_str().as_bytes(), &lengths[1], target.as_bytes(), &lengths[2], body];
-        self.0.mac(Purpose::Idempotency, &parts).1
+        self.0.fingerprint(Purpose::Idempotency, &[method.as_str().as_bytes(), target.as_bytes(), body])
     }
 }

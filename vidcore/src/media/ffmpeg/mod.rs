@@ -30,6 +30,8 @@ const ENCODERS: [&str; 2] = ["libx264", "aac"];
 /// The poster's longest side in pixels.
 const POSTER_SIDE: u32 = 1280;
 const POSTER: &str = "poster.jpg";
+/// The marker every JPEG ends with (ITU-T T.81 §B.2.1).
+const JPEG_END: [u8; 2] = [0xff, 0xd9];
 /// The latest moment the poster is taken from.
 const POSTER_LATEST: Duration = Duration::from_secs(10);
 
@@ -126,8 +128,15 @@ impl FfmpegTranscoder {
         let container = sniffed(input).await?.container;
         let arguments = self.arguments.poster(container, input, at, size, POSTER)?;
         self.run(arguments, output, self.poster_limit, cancel, |_| {}).await?;
-        let written = tokio::fs::metadata(output.join(POSTER)).await;
-        Ok(written.is_ok_and(|metadata| metadata.len() > 0))
+        match tokio::fs::read(output.join(POSTER)).await {
+            // On a full disk ffmpeg may end well all the same.
+            Ok(picture) if !picture.ends_with(&JPEG_END) => {
+                Err(MediaError::Failed { message: "the poster is cut off".to_owned(), source: None })
+            }
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(failed("the poster cannot be read", error)),
+        }
     }
 
     /// Checks the rendition and its length: a source that does not say how long it is shows it here.
@@ -137,7 +146,7 @@ impl FfmpegTranscoder {
             .await
             .map_err(|error| failed("the rendition could not be checked", error))?
             .map_err(|error| match error {
-                HlsError::Empty => unacceptable("the file has no picture that could be read"),
+                HlsError::Empty => unacceptable("The file has no picture that could be read."),
                 error => failed("the rendition is not whole", error),
             })?;
         self.limits.check_duration(played(&playlist))?;
@@ -192,7 +201,7 @@ impl Transcoder for FfmpegTranscoder {
                 return Ok(Some(OutputFile { name: POSTER.to_owned(), content_type: "image/jpeg" }));
             }
         }
-        Err(unacceptable("the file has no picture that could be read"))
+        Err(unacceptable("The file has no picture that could be read."))
     }
 }
 

@@ -66,6 +66,25 @@ pub(crate) fn sample_descriptions<R: Read + Seek>(file: &mut R, length: u64) -> 
     tracks.map(|track| walk.sample_description(track).ok().flatten()).collect()
 }
 
+/// Whether a media segment is whole: boxes to the very end of the file, among them a fragment and its
+/// media (RFC 8216 §3.3).
+pub(crate) fn is_whole_segment<R: Read + Seek>(file: &mut R, length: u64) -> std::io::Result<bool> {
+    let mut walk = Walk { file, left: MAX_BOXES };
+    let (mut at, mut has_fragment, mut has_media) = (0, false, false);
+    while at < length {
+        match walk.header(at, length) {
+            Ok(Some(span)) if span.end <= length => {
+                has_fragment |= &span.kind == b"moof";
+                has_media |= &span.kind == b"mdat";
+                at = span.end;
+            }
+            Err(Fault::Io(error)) => return Err(error),
+            _ => return Ok(false),
+        }
+    }
+    Ok(has_fragment && has_media)
+}
+
 /// A box: its type and where its content lies. `end` is within its parent.
 #[derive(Debug, Clone, Copy)]
 struct Span {
@@ -339,6 +358,16 @@ mod tests {
     fn a_child_larger_than_its_parent_is_damage() {
         let bad = boxed(b"moov", b"\x00\x00\x10\x00trak");
         assert!(matches!(look(&[bad, boxed(b"mdat", &[0; 9])]), Err(Fault::Damaged)));
+    }
+
+    #[test]
+    fn a_segment_is_whole_to_its_last_byte_or_not_at_all() {
+        let whole = [boxed(b"styp", b"msdh"), boxed(b"moof", &[0; 8]), boxed(b"mdat", &[0; 9])].concat();
+        for length in 0..=whole.len() {
+            let mut part = Cursor::new(&whole[..length]);
+            let is_whole = is_whole_segment(&mut part, length as u64).expect("memory can be read");
+            assert_eq!(length == whole.len(), is_whole, "{length}");
+        }
     }
 
     #[test]

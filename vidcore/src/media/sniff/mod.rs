@@ -14,7 +14,7 @@ use crate::media::{MediaError, MediaInfo};
 mod bmff;
 mod ebml;
 
-pub(crate) use bmff::{SampleDescription, sample_descriptions};
+pub(crate) use bmff::{SampleDescription, is_whole_segment, sample_descriptions};
 
 /// How much of the beginning decides what the file is.
 const HEAD_BYTES: u64 = 4096;
@@ -134,7 +134,7 @@ pub fn sniff<R: Read + Seek>(mut file: R) -> Result<Sniffed, MediaError> {
         fault => unacceptable(fault.sentence()),
     })?;
     if found.video == Video::Absent {
-        return Err(unacceptable("the file has no video in it"));
+        return Err(unacceptable("The file has no video in it."));
     }
     Ok(Sniffed { container, info: found.into_info(container) })
 }
@@ -193,11 +193,11 @@ enum Fault {
 impl Fault {
     fn sentence(&self) -> &'static str {
         match self {
-            Self::Io(_) => "the file could not be read",
-            Self::Cut => "the file is cut off: it ends before its video does",
-            Self::NoIndex => "the file has no index: the recording or the copy of it was not finished",
-            Self::Damaged => "the file is damaged",
-            Self::TooManyParts => "the file is made of more parts than this server looks through",
+            Self::Io(_) => "The file could not be read.",
+            Self::Cut => "The file is cut off: it ends before its video does.",
+            Self::NoIndex => "The file has no index: the recording or the copy of it was not finished.",
+            Self::Damaged => "The file is damaged.",
+            Self::TooManyParts => "The file is made of more parts than this server looks through.",
         }
     }
 }
@@ -254,10 +254,10 @@ fn inspect_avi(head: &[u8], length: u64) -> Result<Found, Fault> {
 /// One sentence on why the beginning of a file rules it out.
 fn refusal(head: &[u8]) -> String {
     if head.is_empty() {
-        return "the file is empty".to_owned();
+        return "The file is empty.".to_owned();
     }
     if head.starts_with(b"#EXTM3U") {
-        return "the file is a playlist, not a video".to_owned();
+        return "The file is a playlist, not a video.".to_owned();
     }
     let kind = infer::get(head).and_then(|kind| match kind.matcher_type() {
         infer::MatcherType::Image => Some("an image"),
@@ -270,10 +270,10 @@ fn refusal(head: &[u8]) -> String {
         infer::MatcherType::Text | infer::MatcherType::Custom => None,
     });
     match kind {
-        Some(kind) if kind.starts_with("a video") => format!("the file is {kind}"),
-        Some(kind) => format!("the file is {kind}, not a video"),
-        None if is_text(head) => "the file is text, not a video".to_owned(),
-        None => "the file is not a video this server knows".to_owned(),
+        Some(kind) if kind.starts_with("a video") => format!("The file is {kind}."),
+        Some(kind) => format!("The file is {kind}, not a video."),
+        None if is_text(head) => "The file is text, not a video.".to_owned(),
+        None => "The file is not a video this server knows.".to_owned(),
     }
 }
 
@@ -314,12 +314,12 @@ mod tests {
 
     #[test]
     fn what_is_no_video_is_named_for_what_it_is() {
-        assert_eq!("the file is empty", refused(b""));
-        assert_eq!("the file is text, not a video", refused("Grüße\n".as_bytes()));
-        assert_eq!("the file is a playlist, not a video", refused(b"#EXTM3U\nfile:///etc/passwd\n"));
-        assert_eq!("the file is an image, not a video", refused(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"));
-        assert_eq!("the file is an archive or a disk image, not a video", refused(b"PK\x03\x04\x14\0\0\0\x08\0"));
-        assert_eq!("the file is not a video this server knows", refused(&[0xfe, 0xff, 0x01, 0x02, 0x03]));
+        assert_eq!("The file is empty.", refused(b""));
+        assert_eq!("The file is text, not a video.", refused("Grüße\n".as_bytes()));
+        assert_eq!("The file is a playlist, not a video.", refused(b"#EXTM3U\nfile:///etc/passwd\n"));
+        assert_eq!("The file is an image, not a video.", refused(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"));
+        assert_eq!("The file is an archive or a disk image, not a video.", refused(b"PK\x03\x04\x14\0\0\0\x08\0"));
+        assert_eq!("The file is not a video this server knows.", refused(&[0xfe, 0xff, 0x01, 0x02, 0x03]));
     }
 
     #[test]
@@ -369,7 +369,7 @@ mod tests {
         #[test]
         fn a_refusal_is_one_clean_sentence(bytes in near_videos()) {
             if let Err(MediaError::Unacceptable { reason }) = sniff(Cursor::new(bytes)) {
-                prop_assert!(reason.starts_with("the file ") && !reason.ends_with('.') && !reason.contains('\n'));
+                prop_assert!(reason.starts_with("The file ") && reason.ends_with('.') && !reason.contains('\n'));
             }
         }
     }

@@ -24,6 +24,9 @@ mod migrate;
 mod reader;
 mod writer;
 
+#[cfg(test)]
+mod tests;
+
 pub(crate) use columns::{json, named};
 pub(crate) use error::{Fail, refuse};
 pub use migrate::{Migrations, SCHEMA_VERSION};

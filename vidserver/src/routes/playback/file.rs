@@ -13,7 +13,7 @@ use crate::routes::{ApiState, playback::send};
 
 /// The original, where it is published as it is, by token
 #[utoipa::path(
-    method(get, head), path = "/playback/{token}/file.mp4", tag = "playback", operation_id = "play_file_by_token",
+    get, path = "/playback/{token}/file.mp4", tag = "playback", operation_id = "play_file_by_token",
     params(("token" = String, Path, description = "A playback token"),
         ("Range" = Option<String>, Header, description = "One byte range (RFC 9110 §14)")),
     responses(
@@ -34,7 +34,7 @@ pub(crate) async fn by_token(
 
 /// The original, where it is published as it is, of a public or unlisted video
 #[utoipa::path(
-    method(get, head), path = "/playback/public/{video}/{epoch}/file.mp4", tag = "playback",
+    get, path = "/playback/public/{video}/{epoch}/file.mp4", tag = "playback",
     operation_id = "play_file_public",
     params(
         ("video" = VideoId, Path, description = "The video"),

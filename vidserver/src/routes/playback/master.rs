@@ -13,7 +13,7 @@ use crate::routes::{ApiState, playback::send};
 
 /// The master playlist (RFC 8216), by token
 #[utoipa::path(
-    method(get, head), path = "/playback/{token}/master.m3u8", tag = "playback", operation_id = "play_master_by_token",
+    get, path = "/playback/{token}/master.m3u8", tag = "playback", operation_id = "play_master_by_token",
     params(("token" = String, Path, description = "A playback token")),
     responses(
         (status = 200, description = "The playlist", content_type = "application/vnd.apple.mpegurl"),
@@ -31,7 +31,7 @@ pub(crate) async fn by_token(
 
 /// The master playlist (RFC 8216), of a public or unlisted video
 #[utoipa::path(
-    method(get, head), path = "/playback/public/{video}/{epoch}/master.m3u8", tag = "playback",
+    get, path = "/playback/public/{video}/{epoch}/master.m3u8", tag = "playback",
     operation_id = "play_master_public",
     params(
         ("video" = VideoId, Path, description = "The video"),

@@ -13,7 +13,7 @@ use crate::routes::{ApiState, playback::send};
 
 /// The poster, by token
 #[utoipa::path(
-    method(get, head), path = "/playback/{token}/poster.jpg", tag = "playback", operation_id = "play_poster_by_token",
+    get, path = "/playback/{token}/poster.jpg", tag = "playback", operation_id = "play_poster_by_token",
     params(("token" = String, Path, description = "A playback token"),
         ("Range" = Option<String>, Header, description = "One byte range (RFC 9110 §14)")),
     responses(
@@ -34,7 +34,7 @@ pub(crate) async fn by_token(
 
 /// The poster, of a public or unlisted video
 #[utoipa::path(
-    method(get, head), path = "/playback/public/{video}/{epoch}/poster.jpg", tag = "playback",
+    get, path = "/playback/public/{video}/{epoch}/poster.jpg", tag = "playback",
     operation_id = "play_poster_public",
     params(
         ("video" = VideoId, Path, description = "The video"),

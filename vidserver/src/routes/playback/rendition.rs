@@ -30,7 +30,7 @@ pub struct PublicFile {
 
 /// A media playlist, init segment or segment, by token
 #[utoipa::path(
-    method(get, head), path = "/playback/{token}/{rendition}/{file}", tag = "playback",
+    get, path = "/playback/{token}/{rendition}/{file}", tag = "playback",
     operation_id = "play_rendition_by_token",
     params(
         ("token" = String, Path, description = "A playback token"),
@@ -56,7 +56,7 @@ pub(crate) async fn by_token(
 
 /// A media playlist, init segment or segment of a public or unlisted video
 #[utoipa::path(
-    method(get, head), path = "/playback/public/{video}/{epoch}/{rendition}/{file}", tag = "playback",
+    get, path = "/playback/public/{video}/{epoch}/{rendition}/{file}", tag = "playback",
     operation_id = "play_rendition_public",
     params(
         ("video" = VideoId, Path, description = "The video"),

@@ -1,5 +1,7 @@
 //! The document of the API, made from the routes themselves, and its pages.
 
+mod complete;
+
 use std::sync::Arc;
 
 use axum::Extension;
@@ -7,11 +9,12 @@ use axum::response::{Html, IntoResponse, Response};
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, LOCATION};
 use http::{HeaderValue, StatusCode};
-use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
-use utoipa::openapi::{Components, InfoBuilder, LicenseBuilder, OpenApi};
+use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use utoipa_swagger_ui::Config;
+
+pub(crate) use complete::complete;
 
 use crate::app::Stacks;
 use crate::extract::{EntityTag, IfNoneMatch, Path};
@@ -33,26 +36,6 @@ pub(crate) fn add_routes<S: Clone + Send + Sync + 'static>(stacks: Stacks<S>) ->
         api: stacks.api.merge(OpenApiRouter::default().nest("/api/v1", OpenApiRouter::default().routes(routes!(show)))),
         ops: stacks.ops.routes(routes!(problem_type)).merge(pages()),
         ..stacks
-    }
-}
-
-/// Adds what no route says: title, version, the token scheme, the body of errors.
-pub(crate) fn complete(document: &mut OpenApi) {
-    document.info = InfoBuilder::new()
-        .title("vidcore")
-        .version(env!("CARGO_PKG_VERSION"))
-        .description(Some("A video-sharing backend. Errors are RFC 9457 problems; lists page by opaque cursors."))
-        .license(Some(LicenseBuilder::new().name("MIT OR Apache-2.0").identifier(Some("MIT OR Apache-2.0")).build()))
-        .build();
-    let components = document.components.get_or_insert_with(Components::new);
-    let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format("JWT").build();
-    components.add_security_scheme(BEARER, SecurityScheme::Http(bearer));
-    let (name, schema) = (<ProblemBody as utoipa::ToSchema>::name(), <ProblemBody as utoipa::PartialSchema>::schema());
-    components.schemas.entry(name.into_owned()).or_insert(schema);
-    let mut nested = Vec::new();
-    <ProblemBody as utoipa::ToSchema>::schemas(&mut nested);
-    for (name, schema) in nested {
-        components.schemas.entry(name).or_insert(schema);
     }
 }
 

@@ -1,0 +1,16 @@
+//! `kill -9` at named points: what was acknowledged is not lost, and the video ends ready.
+//!
+//! Each test runs the real program on a folder of its own, armed to die at one point, walks a video
+//! towards playback until it dies, starts it again unarmed, and goes on. At the end the platform's own
+//! checks find nothing wrong.
+
+#[cfg(feature = "failpoints")]
+mod points;
+#[cfg(feature = "failpoints")]
+mod process;
+
+#[cfg(not(feature = "failpoints"))]
+#[test]
+fn kill_points_need_the_feature_failpoints() {
+    vidcore::testkit::require("the feature `failpoints` (kill points)", false);
+}

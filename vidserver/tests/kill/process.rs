@@ -1,0 +1,185 @@
+//! A `vidserver` process of the test's own, and a client of it.
+
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+/// How long anything may take before a test gives up: far above what it takes.
+const BOUND: Duration = Duration::from_secs(60);
+
+/// The program, serving a folder. Killed when dropped.
+pub(crate) struct Program {
+    child: Child,
+    pub(crate) address: SocketAddr,
+}
+
+impl Program {
+    /// Starts it on `data_dir`, armed to die at `point`.
+    pub(crate) fn start(data_dir: &Path, transcoder: &str, point: Option<&str>) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_vidserver"));
+        command
+            .args(["serve", "--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0", "--data-dir"])
+            .arg(data_dir)
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("VID_MEDIA__TRANSCODER", transcoder)
+            // A lost worker's job is claimable again within a second and a half.
+            .env("VID_WORKER__LEASE_MS", "900")
+            .env("VID_WORKER__HEARTBEAT_MS", "150")
+            .env("VID_WORKER__SWEEP_MS", "200")
+            .env("VID_WORKER__RETRY_BASE_MS", "50")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped());
+        if let Some(point) = point {
+            command.env("FAILPOINTS", format!("{point}=return"));
+        }
+        let mut child = command.spawn().expect("the program starts");
+        let log = BufReader::new(child.stderr.take().expect("its log is a pipe"));
+        let (tell, told) = mpsc::channel();
+        // Reads on after the address, so that the program never waits for a full pipe.
+        std::thread::spawn(move || {
+            for line in log.lines().map_while(Result::ok) {
+                let line: Value = serde_json::from_str(&line).unwrap_or_default();
+                if line["what"] == "api" {
+                    let _ = tell.send(line["address"].as_str().unwrap_or_default().to_owned());
+                }
+            }
+        });
+        let address = told.recv_timeout(BOUND).expect("the program says where it listens");
+        Self { child, address: address.parse().expect("an address") }
+    }
+
+    /// Waits until the armed program is dead, by SIGKILL and nothing else.
+    pub(crate) fn wait_for_death(&mut self) {
+        let status = self.wait();
+        assert_eq!(Some(9), status.signal(), "it died by {status}");
+    }
+
+    /// Asks the program to stop, as an operator would, and waits until it has.
+    pub(crate) fn stop(mut self) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("it is there");
+        assert!(self.wait().success());
+    }
+
+    fn wait(&mut self) -> ExitStatus {
+        let begun = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().expect("it is our child") {
+                return status;
+            }
+            assert!(begun.elapsed() < BOUND, "the program does not end");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// What a client remembers from one life of the server to the next.
+pub(crate) struct Client {
+    http: reqwest::Client,
+    token: String,
+    pub(crate) video: String,
+    pub(crate) upload: String,
+    upload_url: String,
+    bytes: Vec<u8>,
+}
+
+impl Client {
+    /// Signs up, creates a video and opens an upload of `bytes`.
+    pub(crate) async fn begin(server: &Program, bytes: Vec<u8>) -> Self {
+        let http = reqwest::Client::builder().no_proxy().timeout(BOUND).build().expect("a client");
+        let empty = String::new;
+        let mut client = Self { http, token: empty(), video: empty(), upload: empty(), upload_url: empty(), bytes };
+        let account = serde_json::json!({"email": "k@example.org", "handle": "killed", "password": "a long password"});
+        let signed_in = client.post(server, "/auth/register", &account).await;
+        client.token = text(&signed_in["access_token"]);
+        let draft = serde_json::json!({"title": "A video that survives", "visibility": "public"});
+        client.video = text(&client.post(server, "/videos", &draft).await["id"]);
+        let wanted = serde_json::json!({"size_bytes": client.bytes.len()});
+        let upload = client.post(server, &format!("/videos/{}/uploads", client.video), &wanted).await;
+        client.upload = text(&upload["id"]);
+        client.upload_url = text(&upload["upload_url"]);
+        client
+    }
+
+    /// Sends the bytes; `false` if the server died on the way.
+    pub(crate) async fn put(&self, server: &Program) -> bool {
+        let url = format!("http://{}{}", server.address, self.upload_url);
+        match self.http.put(url).body(self.bytes.clone()).send().await {
+            Ok(answer) => {
+                assert_eq!(200, answer.status(), "the bytes are taken");
+                true
+            }
+            Err(_) => false,
+        }
+    }
+
+    /// Completes the upload; `false` if the server died before it answered.
+    pub(crate) async fn complete(&self, server: &Program) -> bool {
+        let url = format!("http://{}/api/v1/uploads/{}/complete", server.address, self.upload);
+        match self.http.post(url).bearer_auth(&self.token).send().await {
+            Ok(answer) => {
+                assert_eq!(202, answer.status(), "the upload is completed");
+                true
+            }
+            Err(_) => false,
+        }
+    }
+
+    /// Waits until the video is ready and every rendition is settled.
+    pub(crate) async fn wait_until_ready(&self, server: &Program) {
+        let begun = Instant::now();
+        loop {
+            let status = self.get(server, &format!("/videos/{}/status", self.video)).await;
+            let renditions = status["renditions"].as_array().cloned().unwrap_or_default();
+            if status["status"] == "ready" && renditions.iter().all(|rendition| rendition["status"] == "ready") {
+                return;
+            }
+            assert!(begun.elapsed() < BOUND, "the video does not become ready: {status}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Fetches what the video's playback URL leads to.
+    pub(crate) async fn play(&self, server: &Program) -> Vec<u8> {
+        let video = self.get(server, &format!("/videos/{}", self.video)).await;
+        let url = format!("http://{}{}", server.address, text(&video["playback"]["url"]));
+        let answer = self.http.get(url).send().await.expect("the server answers");
+        assert_eq!(200, answer.status());
+        answer.bytes().await.expect("the bytes come").to_vec()
+    }
+
+    async fn get(&self, server: &Program, path: &str) -> Value {
+        let url = format!("http://{}/api/v1{path}", server.address);
+        let answer = self.http.get(url).bearer_auth(&self.token).send().await.expect("the server answers");
+        assert_eq!(200, answer.status(), "GET {path}");
+        answer.json().await.expect("json")
+    }
+
+    async fn post(&self, server: &Program, path: &str, body: &Value) -> Value {
+        let url = format!("http://{}/api/v1{path}", server.address);
+        let request = self.http.post(url).json(body);
+        let request = if self.token.is_empty() { request } else { request.bearer_auth(&self.token) };
+        let answer = request.send().await.expect("the server answers");
+        assert_eq!(201, answer.status(), "POST {path}");
+        answer.json().await.expect("json")
+    }
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().expect("a text").to_owned()
+}
