@@ -172,7 +172,10 @@ async fn access_tokens_verify_against_the_published_keys() {
     // The platform's clock stands still, that of the crate does not.
     rules.validate_exp = false;
     let claims: Value = decode(&user.access, &key, &rules).expect("a signature of that key").claims;
-    assert_eq!((user.id.as_str(), 600), (text(&claims["sub"]), claims["exp"].as_i64().unwrap_or(0) - claims["iat"].as_i64().unwrap_or(0)));
+    assert_eq!(
+        (user.id.as_str(), 600),
+        (text(&claims["sub"]), claims["exp"].as_i64().unwrap_or(0) - claims["iat"].as_i64().unwrap_or(0))
+    );
     app.finish().await;
 }
 

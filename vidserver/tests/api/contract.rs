@@ -2,7 +2,6 @@
 
 use http::Method;
 use serde_json::{Map, Value};
-use vidserver::app::App;
 
 use crate::app::Answer;
 
@@ -15,10 +14,6 @@ pub(crate) struct Contract {
 impl Contract {
     pub(crate) fn new(document: &utoipa::openapi::OpenApi) -> Self {
         Self { document: serde_json::to_value(document).expect("a document is JSON") }
-    }
-
-    pub(crate) fn of(app: &App) -> Self {
-        Self::new(&app.openapi)
     }
 
     /// Path templates with their operations by method.
@@ -56,11 +51,15 @@ impl Contract {
     fn find(&self, path: &str) -> Option<(&String, &Value)> {
         let fits = |template: &str| {
             let (mut wanted, mut found) = (template.split('/'), path.split('/'));
-            let all = wanted.by_ref().zip(found.by_ref()).all(|(wanted, found)| wanted.starts_with('{') || wanted == found);
+            let all =
+                wanted.by_ref().zip(found.by_ref()).all(|(wanted, found)| wanted.starts_with('{') || wanted == found);
             all && template.split('/').count() == path.split('/').count()
         };
         // The most literal template is the one the router takes.
-        self.paths().iter().filter(|(template, _)| fits(template)).min_by_key(|(template, _)| template.matches('{').count())
+        self.paths()
+            .iter()
+            .filter(|(template, _)| fits(template))
+            .min_by_key(|(template, _)| template.matches('{').count())
     }
 
     fn resolve<'a>(&'a self, schema: &'a Value) -> &'a Value {
@@ -107,7 +106,9 @@ impl Contract {
             }
             Value::Number(number) => {
                 let (number, bound) = (number.as_f64(), |name: &str| schema[name].as_f64());
-                if bound("minimum").is_some_and(|least| number < Some(least)) || bound("maximum").is_some_and(|most| number > Some(most)) {
+                if bound("minimum").is_some_and(|least| number < Some(least))
+                    || bound("maximum").is_some_and(|most| number > Some(most))
+                {
                     problems.push(format!("{at} is out of range: {value}"));
                 }
             }

@@ -72,7 +72,8 @@ async fn bytes_that_come_unannounced_are_counted() {
     let app = TestApp::start().await;
     let (_, _, upload) = opened(&app).await;
     let chunked = |bytes: &'static [u8]| {
-        let chunks: Vec<_> = bytes.chunks(1000).map(|chunk| Ok::<_, std::io::Error>(Bytes::from_static(chunk))).collect();
+        let chunks: Vec<_> =
+            bytes.chunks(1000).map(|chunk| Ok::<_, std::io::Error>(Bytes::from_static(chunk))).collect();
         app.put(url(&upload)).bytes(reqwest::Body::wrap_stream(stream::iter(chunks)))
     };
     let long: &'static [u8] = Box::leak([CLIP, b"x"].concat().into_boxed_slice());
@@ -128,10 +129,14 @@ async fn a_tampered_url_is_refused() {
     for tampered in [swapped, later, bad_key, shortened] {
         assert_eq!("invalid_signature", app.put(&tampered).bytes(CLIP).send().await.problem(403), "{tampered}");
     }
-    for malformed in [target.to_owned(), format!("{target}?{query}&x=1"), format!("{target}?expires=x&kid=a&signature=b")] {
+    for malformed in
+        [target.to_owned(), format!("{target}?{query}&x=1"), format!("{target}?expires=x&kid=a&signature=b")]
+    {
         assert_eq!("invalid_query", app.put(&malformed).bytes(CLIP).send().await.problem(400), "{malformed}");
     }
-    insta::assert_json_snapshot!(app.put(&format!("{target}?expires=1&kid=a&signature=b")).bytes(CLIP).send().await.expect(403).redacted());
+    insta::assert_json_snapshot!(
+        app.put(&format!("{target}?expires=1&kid=a&signature=b")).bytes(CLIP).send().await.expect(403).redacted()
+    );
     app.finish().await;
 }
 
@@ -220,7 +225,9 @@ async fn the_quota_is_reserved_at_the_start_and_freed_by_an_abort() {
     let app = TestApp::builder().settings(|settings| settings.uploads.quota_bytes = 1000).start().await;
     let ada = app.user("ada").await;
     let draft = app.draft(&ada, "A film", "private").await;
-    let open = |size: u64| app.post(&format!("/api/v1/videos/{}/uploads", text(&draft["id"]))).by(&ada).json(&json!({"size_bytes": size}));
+    let open = |size: u64| {
+        app.post(&format!("/api/v1/videos/{}/uploads", text(&draft["id"]))).by(&ada).json(&json!({"size_bytes": size}))
+    };
     let upload = open(600).send().await.expect(201).json();
     insta::assert_json_snapshot!("quota", open(401).send().await.expect(403).redacted());
     open(400).send().await.expect(201);
@@ -247,7 +254,12 @@ async fn a_video_has_a_bounded_number_of_open_uploads() {
 async fn a_repeated_opening_with_a_key_reserves_once() {
     let app = TestApp::start().await;
     let (ada, draft, _) = opened(&app).await;
-    let open = || app.post(&format!("/api/v1/videos/{}/uploads", text(&draft["id"]))).by(&ada).key("k").json(&json!({"size_bytes": 7}));
+    let open = || {
+        app.post(&format!("/api/v1/videos/{}/uploads", text(&draft["id"])))
+            .by(&ada)
+            .key("k")
+            .json(&json!({"size_bytes": 7}))
+    };
     let first = open().send().await.expect(201).json();
     assert_eq!(first, open().send().await.expect(201).json());
     let usage = app.get("/api/v1/users/me/usage").by(&ada).send().await.json();

@@ -18,7 +18,8 @@ fn path(video: &Value) -> String {
 async fn a_draft_is_created_with_a_location_and_a_tag() {
     let app = TestApp::start().await;
     let ada = app.user("ada").await;
-    let body = json!({"title": " A film ", "description": "Two\nlines", "tags": ["one", " two "], "visibility": "public"});
+    let body =
+        json!({"title": " A film ", "description": "Two\nlines", "tags": ["one", " two "], "visibility": "public"});
     let answer = app.post("/api/v1/videos").by(&ada).json(&body).send().await.expect(201);
     insta::assert_json_snapshot!(answer.redacted());
     let read = app.get(answer.header("location")).by(&ada).send().await.expect(200);
@@ -38,7 +39,13 @@ async fn every_broken_rule_of_a_draft_is_named() {
     let most: Vec<_> = (0..20).map(|_| "x".repeat(40)).collect();
     let body = json!({"title": "ü".repeat(120), "description": "x".repeat(5000), "tags": most});
     create(body).send().await.expect(201);
-    for body in [json!({}), json!({"title": null}), json!({"title": "a", "views": 9}), json!([]), json!({"title": "a", "visibility": "secret"})] {
+    for body in [
+        json!({}),
+        json!({"title": null}),
+        json!({"title": "a", "views": 9}),
+        json!([]),
+        json!({"title": "a", "visibility": "secret"}),
+    ] {
         assert_eq!("invalid_body", create(body).send().await.problem(422));
     }
     app.finish().await;
@@ -48,7 +55,8 @@ async fn every_broken_rule_of_a_draft_is_named() {
 async fn a_repeated_creation_with_a_key_makes_one_video() {
     let app = TestApp::start().await;
     let (ada, eve) = (app.user("ada").await, app.user("eve").await);
-    let create = |user: &User, title: &str| app.post("/api/v1/videos").by(user).key("k1").json(&json!({"title": title}));
+    let create =
+        |user: &User, title: &str| app.post("/api/v1/videos").by(user).key("k1").json(&json!({"title": title}));
     let first = create(&ada, "A film").send().await.expect(201);
     let again = create(&ada, "A film").send().await.expect(201);
     assert_eq!((first.header("location"), &first.body), (again.header("location"), &again.body));
@@ -130,7 +138,8 @@ async fn a_patch_needs_the_version_it_changes() {
     for bad in ["1", "\"1-a\" \"2-b\"", "", "*, \"1-a\""] {
         assert_eq!("bad_request", patch().header("if-match", bad).send().await.problem(400), "{bad}");
     }
-    for stale in ["\"0-a\"", "\"x\"", "\"99999999999999999999-a\"", &*format!("W/{tag}"), "\"-9223372036854775808-a\""] {
+    for stale in ["\"0-a\"", "\"x\"", "\"99999999999999999999-a\"", &*format!("W/{tag}"), "\"-9223372036854775808-a\""]
+    {
         assert_eq!("version_mismatch", patch().header("if-match", stale).send().await.problem(412), "{stale}");
     }
     let changed = patch().header("if-match", &tag).send().await.expect(200);
@@ -153,8 +162,13 @@ async fn absent_members_stay_and_null_takes_away() {
     };
     assert_eq!(json!(["A", "B", ["c"], "private"]), members(patch(json!({})).send().await));
     assert_eq!(json!(["A", "", ["c"], "private"]), members(patch(json!({"description": null})).send().await));
-    assert_eq!(json!(["A", "", [], "unlisted"]), members(patch(json!({"tags": null, "visibility": "unlisted"})).send().await));
-    for body in [json!({"title": null}), json!({"visibility": null}), json!({"tags": [null]}), json!({"id": "x"}), json!(null)] {
+    assert_eq!(
+        json!(["A", "", [], "unlisted"]),
+        members(patch(json!({"tags": null, "visibility": "unlisted"})).send().await)
+    );
+    for body in
+        [json!({"title": null}), json!({"visibility": null}), json!({"tags": [null]}), json!({"id": "x"}), json!(null)]
+    {
         assert_eq!("invalid_body", patch(body).send().await.problem(422));
     }
     let typed = |content_type: &str| {
@@ -172,7 +186,13 @@ async fn a_repeated_patch_with_a_key_changes_once() {
     let draft = app.draft(&ada, "old", "private").await;
     let tag = app.get(&path(&draft)).by(&ada).send().await.header("etag").to_owned();
     for condition in [tag.as_str(), "*"] {
-        let patch = |title: &str| app.patch(&path(&draft)).by(&ada).key(condition.trim_matches('"')).header("if-match", condition).json(&json!({"title": title}));
+        let patch = |title: &str| {
+            app.patch(&path(&draft))
+                .by(&ada)
+                .key(condition.trim_matches('"'))
+                .header("if-match", condition)
+                .json(&json!({"title": title}))
+        };
         let first = patch("new").send().await.expect(200);
         let again = patch("new").send().await.expect(200);
         assert_eq!((first.header("etag"), &first.body), (again.header("etag"), &again.body));
@@ -289,7 +309,10 @@ async fn a_failed_video_says_why_and_can_be_tried_again() {
     let app = TestApp::builder()
         .settings(|settings| settings.worker.max_attempts = 1)
         .transcoder(|clock| {
-            vidcore::media::simulated::SimulatedTranscoder::builder(clock).encode_time(Duration::ZERO).fail_first(1).build()
+            vidcore::media::simulated::SimulatedTranscoder::builder(clock)
+                .encode_time(Duration::ZERO)
+                .fail_first(1)
+                .build()
         })
         .start()
         .await;
