@@ -1,8 +1,10 @@
 //! What has to be thrown away from time to time, and the numbers that are read from tables.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::jobs::{JobState, MEDIA_QUEUE, UPLOADS_QUEUE};
 use crate::media::scratch;
 use crate::platform::parts::Parts;
 use crate::storage::Uploads;
@@ -37,12 +39,19 @@ async fn tidy(parts: &Parts) -> Result<(), StoreError> {
 }
 
 async fn count_jobs(parts: &Parts) {
-    match parts.store.job_counts().await {
-        Ok(counts) => {
-            for (queue, state, count) in counts {
-                metrics::gauge!("vid_jobs", "queue" => queue.to_string(), "state" => state.as_str()).set(count as f64);
-            }
+    let counts = match parts.store.job_counts().await {
+        Ok(counts) => counts,
+        Err(error) => return tracing::warn!(%error, "jobs could not be counted"),
+    };
+    // A queue that has emptied is in no row: its gauges fall to zero all the same.
+    let mut gauges: BTreeMap<(String, &'static str), u64> = BTreeMap::new();
+    for queue in [UPLOADS_QUEUE, MEDIA_QUEUE] {
+        for state in [JobState::Queued, JobState::Leased, JobState::Dead] {
+            gauges.insert((queue.to_owned(), state.as_str()), 0);
         }
-        Err(error) => tracing::warn!(%error, "jobs could not be counted"),
+    }
+    gauges.extend(counts.into_iter().map(|(queue, state, count)| ((queue.to_string(), state.as_str()), count)));
+    for ((queue, state), count) in gauges {
+        metrics::gauge!("vid_jobs", "queue" => queue, "state" => state).set(count as f64);
     }
 }
