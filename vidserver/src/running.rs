@@ -14,7 +14,7 @@ use crate::server::{Drained, Server, Stop};
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// A listener cannot be had.
-    #[error("cannot listen on {address} for {what}: {source}")]
+    #[error("cannot listen on {address} for {what}")]
     Listen {
         /// `api` or `metrics`.
         what: &'static str,
@@ -64,6 +64,7 @@ pub struct RunningServer {
     /// Where `/metrics` listens, if it does.
     pub metrics: Option<SocketAddr>,
     platform: Platform,
+    stop: Stop,
     serving: JoinHandle<Drained>,
     figures: Option<RunningMetrics>,
 }
@@ -81,13 +82,18 @@ impl RunningServer {
             false => None,
         };
         let (api, metrics) = (server.local_addr(), figures.as_ref().map(|figures| figures.address));
-        Ok(Self { api, metrics, platform, serving: tokio::spawn(server.run(stop)), figures })
+        let serving = tokio::spawn(server.run(stop.clone()));
+        Ok(Self { api, metrics, platform, stop, serving, figures })
     }
 
-    /// Waits until the listeners have drained, then stops the platform's worker.
+    /// Waits until the listeners have drained, then stops the platform's worker. Asked to stop a second
+    /// time, it waits for neither.
     pub async fn finished(self) {
         report(self.serving.await);
-        self.platform.shutdown().await;
+        tokio::select! {
+            () = self.platform.shutdown() => {}
+            () = self.stop.abort_asked() => tracing::warn!("ended at once: leases of running jobs will run out"),
+        }
         if let Some(figures) = self.figures {
             figures.finished().await;
         }
@@ -115,4 +121,75 @@ async fn bind(
     })?;
     tracing::info!(what, address = %server.local_addr(), "listening");
     Ok(server)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::{Future, pending};
+    use std::pin::Pin;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use tokio::sync::Notify;
+    use vidcore::id::JobId;
+    use vidcore::jobs::worker::{JobContext, JobFailure, JobHandler};
+    use vidcore::jobs::{NewJob, QueueName};
+
+    use super::*;
+    use crate::config::Sources;
+
+    /// Says that it runs, and hears nothing.
+    #[derive(Debug)]
+    struct Deaf(Arc<Notify>);
+
+    impl JobHandler for Deaf {
+        fn run<'a, 'b>(&'a self, _: JobContext) -> Pin<Box<dyn Future<Output = Result<(), JobFailure>> + Send + 'b>>
+        where
+            'a: 'b,
+            Self: 'b,
+        {
+            self.0.notify_one();
+            Box::pin(pending())
+        }
+    }
+
+    fn job(platform: &Platform) -> NewJob {
+        let now = platform.now();
+        NewJob {
+            id: JobId::new(now, &vidcore::entropy::SystemEntropy),
+            queue: QueueName::new("test"),
+            kind: "deaf".to_owned(),
+            payload: serde_json::Value::Null,
+            priority: 0,
+            run_at: now,
+            max_attempts: 1,
+            unique_key: None,
+            owner: None,
+            video: None,
+            on_dead: None,
+            now,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_second_stop_does_not_wait_for_running_jobs() {
+        let folder = tempfile::tempdir().expect("there is a temporary folder");
+        let mut config = Config::load(&Sources::default()).expect("the defaults are valid");
+        config.server.listen = SocketAddr::from(([127, 0, 0, 1], 0));
+        config.server.metrics_enabled = false;
+        folder.path().clone_into(&mut config.platform.data_dir);
+        config.platform.worker.grace_ms = 3_600_000;
+        config.platform.media.transcoder = vidcore::platform::settings::TranscoderChoice::Simulated;
+        let running = Arc::new(Notify::new());
+        let builder = Platform::builder(config.platform.clone());
+        let platform = builder.handler("test", "deaf", Arc::new(Deaf(running.clone()))).open().await.expect("it opens");
+        platform.jobs().enqueue(job(&platform)).await.expect("it is enqueued");
+        running.notified().await;
+
+        let stop = Stop::new();
+        let server = RunningServer::start(&config, platform, stop.clone()).await.expect("it listens");
+        stop.ask();
+        stop.ask();
+        tokio::time::timeout(Duration::from_secs(30), server.finished()).await.expect("it does not wait an hour");
+    }
 }

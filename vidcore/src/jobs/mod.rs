@@ -141,7 +141,7 @@ pub trait JobStore: Send + Sync {
 
     /// Ends the attempt with an error and returns the state the job is in now. A job that dies writes
     /// its follow-up in the same transaction; one that was asked to stop meanwhile is `cancelled`
-    /// instead of queued again.
+    /// instead, also where it failed for good.
     ///
     /// # Errors
     /// [`JobError::LeaseLost`].

@@ -9,9 +9,15 @@ use crate::clock::Timestamp;
 use crate::id::{JobId, UserId, VideoId};
 use crate::idempotency::IdempotencyKey;
 use crate::jobs::{Death, Job, JobError, JobFilter, JobState, NewJob, QueueName};
+use crate::media::jobs::FAIL_VIDEO;
 use crate::page::{Page, PageLimit, Position};
 use crate::platform::parts::Parts;
+use crate::storage::verify::GIVE_UP_UPLOAD;
 use crate::store::{Causes, Outcome};
+
+/// The jobs that settle what a dead or cancelled one left unsettled. Nothing would follow them: without
+/// them a video stays `processing`, or an upload `verifying`, for ever.
+const LAST_WORDS: [&str; 2] = [FAIL_VIDEO, GIVE_UP_UPLOAD];
 
 /// A job, without its payload.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -84,8 +90,7 @@ impl Jobs {
     /// # Errors
     /// [`JobError::NotFound`].
     pub async fn read(&self, actor: &Actor, id: JobId) -> Result<JobView, JobError> {
-        let job = self.parts.store.job(id).await?.filter(|job| scope(actor).is_none_or(|user| job.owner == Some(user)));
-        job.map(|job| view(actor, job)).ok_or(JobError::NotFound)
+        Ok(view(actor, self.visible(actor, id).await?))
     }
 
     /// Jobs the actor may see, newest first.
@@ -114,16 +119,21 @@ impl Jobs {
         Ok(Page { items: jobs.into_iter().map(|job| view(actor, job)).collect(), next_cursor })
     }
 
-    /// Asks a job to stop: a queued one at once, a running one at its next heartbeat.
+    /// Asks a job to stop: a queued one at once, a running one at its next heartbeat. The jobs that say
+    /// what became of a video or an upload after its own job ended cannot be stopped.
     ///
     /// # Errors
-    /// [`JobError::NotFound`], [`JobError::WrongState`] if it has ended.
+    /// [`JobError::NotFound`], [`JobError::WrongState`] if it has ended or cannot be stopped.
     pub async fn cancel(
         &self,
         actor: &Actor,
         id: JobId,
         key: Option<IdempotencyKey>,
     ) -> Result<Outcome<JobView>, JobError> {
+        let Job { kind, state, .. } = self.visible(actor, id).await?;
+        if LAST_WORDS.contains(&kind.as_str()) {
+            return Err(JobError::WrongState { state, command: "be cancelled" });
+        }
         let causes = Causes::none().idempotent(self.parts.remember(key));
         Ok(self.parts.store.cancel(id, scope(actor), causes).await?.map(|job| view(actor, job)))
     }
@@ -140,6 +150,11 @@ impl Jobs {
     ) -> Result<Outcome<JobView>, JobError> {
         let causes = Causes::none().idempotent(self.parts.remember(key));
         Ok(self.parts.store.retry(id, scope(actor), causes).await?.map(|job| view(actor, job)))
+    }
+
+    async fn visible(&self, actor: &Actor, id: JobId) -> Result<Job, JobError> {
+        let job = self.parts.store.job(id).await?.filter(|job| scope(actor).is_none_or(|user| job.owner == Some(user)));
+        job.ok_or(JobError::NotFound)
     }
 }
 

@@ -360,12 +360,13 @@ impl JobStore for SqliteStore {
             demand_held(db, fence, now)?;
             let job = find_owned(db, fence.job, None)?;
             end_attempt(db, fence.token, "failed", Some(&error), now)?;
+            // It may have failed because it was told to stop. A dead job could also be replayed, and
+            // this one may have lost its follow-up and its unique key to whatever stopped it.
+            if job.cancel_requested {
+                finish(db, &job, &Ending::CANCELLED, now, effects)?;
+                return Ok(JobState::Cancelled);
+            }
             let death = match after {
-                // The attempt may have failed because it was told to stop: it is not tried again.
-                AfterFailure::RetryAt(_) if job.cancel_requested => {
-                    finish(db, &job, &Ending::CANCELLED, now, effects)?;
-                    return Ok(JobState::Cancelled);
-                }
                 AfterFailure::RetryAt(run_at) if job.attempts < job.max_attempts => {
                     requeue(db, fence.job, Some(&error), run_at, now)?;
                     effects.hints.push(job.hint());

@@ -147,8 +147,9 @@ pub trait RenditionStore: Send + Sync {
     ) -> Result<(), CatalogError>;
 
     /// Moves `uploaded | processing → failed` with a reason; a video that an earlier source keeps playable
-    /// is `ready` instead, with the same reason. Does nothing if the video is in another state, trashed,
-    /// or has a live job that processes it.
+    /// is `ready` instead, with the same reason. The current source's renditions that are not made yet fail
+    /// with it, also those of a video that is `ready` by another one. A video in another state keeps it;
+    /// nothing at all is done if the video is trashed or has a live job that processes it.
     ///
     /// # Errors
     /// [`CatalogError::Fenced`].

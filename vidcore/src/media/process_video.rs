@@ -26,6 +26,9 @@ use crate::store::Causes;
 /// Share of the job's progress at which encoding begins: fetching and probing come before.
 const ENCODE_BEGINS: f32 = 0.05;
 
+/// Why a video fails of which no rendition was planned.
+const NOTHING: &str = "Nothing that can be played can be made of this file.";
+
 /// Runs [`PROCESS_VIDEO`](crate::media::jobs::PROCESS_VIDEO).
 #[derive(Debug)]
 pub(crate) struct ProcessVideo(pub(crate) Arc<Parts>);
@@ -130,7 +133,8 @@ impl Attempt<'_> {
         }
         match (retryable, hopeless) {
             (Some(failure), _) => Err(failure),
-            (None, Some(reason)) if !ready => Err(JobFailure::Permanent(reason)),
+            // A job that is done leaves a video that is played: nothing else would move it on.
+            (None, reason) if !ready => Err(JobFailure::Permanent(reason.unwrap_or_else(|| NOTHING.to_owned()))),
             _ => Ok(()),
         }
     }

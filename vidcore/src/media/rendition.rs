@@ -23,10 +23,11 @@ pub enum RenditionStatus {
 }
 
 impl RenditionStatus {
-    /// Allowed moves: `planned → encoding → ready | failed`; `encoding | failed → encoding` by a later attempt.
+    /// Allowed moves: `planned → encoding → ready | failed`; `encoding | failed → encoding` by a later attempt;
+    /// `planned → failed` when the job dies first.
     pub fn can_become(self, next: Self) -> bool {
         use RenditionStatus::{Encoding, Failed, Planned, Ready};
-        matches!((self, next), (Planned | Encoding | Failed, Encoding) | (Encoding, Ready | Failed))
+        matches!((self, next), (Planned | Encoding | Failed, Encoding) | (Encoding, Ready | Failed) | (Planned, Failed))
     }
 
     /// The name used in tables and JSON.

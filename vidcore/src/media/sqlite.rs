@@ -254,6 +254,30 @@ fn set_video_ready(db: &Connection, video: VideoId, kind: RenditionKind, now: Ti
     .map(|_| ())
 }
 
+/// Whether a job that processes the video is queued or runs.
+fn is_being_processed(db: &Connection, video: VideoId) -> rusqlite::Result<bool> {
+    // Index jobs_video.
+    db.prepare_cached(
+        "SELECT EXISTS (SELECT 1 FROM jobs
+            WHERE video_id = :video AND queue = :queue AND kind = :process AND state IN ('queued', 'leased'))",
+    )?
+    .query_row(named_params! {":video": video, ":queue": MEDIA_QUEUE, ":process": PROCESS_VIDEO}, |row| row.get(0))
+}
+
+/// Nobody makes the rest of the current source's renditions any more. Those of a trashed video wait for
+/// its restoring.
+fn fail_unmade(db: &Connection, video: VideoId, reason: &str) -> rusqlite::Result<()> {
+    // Index sources_one_current, unique index (source_pk, name).
+    db.prepare_cached(
+        "UPDATE renditions SET status = 'failed', failure = :reason
+         WHERE status IN ('planned', 'encoding') AND source_pk = (
+            SELECT s.pk FROM sources s JOIN videos v ON v.pk = s.video_pk
+            WHERE v.id = :video AND v.deleted_at_ms IS NULL AND s.current = 1)",
+    )?
+    .execute(named_params! {":video": video, ":reason": reason})
+    .map(|_| ())
+}
+
 #[async_trait]
 impl RenditionStore for SqliteStore {
     async fn current_source(&self, video: VideoId) -> Result<Option<Source>, StoreError> {
@@ -403,16 +427,16 @@ impl RenditionStore for SqliteStore {
     ) -> Result<(), CatalogError> {
         self.settlement("fail a video", causes, move |db, leased_now, _| {
             demand_held(db, fence, leased_now)?;
+            if is_being_processed(db, video)? {
+                return Ok(());
+            }
+            fail_unmade(db, video, &reason)?;
             db.prepare_cached(
                 "UPDATE videos SET status = iif(published_at_ms IS NULL, 'failed', 'ready'), failure = :reason,
                     version = version + 1, updated_at_ms = :now
-                 WHERE id = :id AND status IN ('uploaded', 'processing') AND deleted_at_ms IS NULL
-                    AND NOT EXISTS (SELECT 1 FROM jobs
-                        WHERE video_id = :id AND queue = :queue AND kind = :process AND state IN ('queued', 'leased'))",
+                 WHERE id = :id AND status IN ('uploaded', 'processing') AND deleted_at_ms IS NULL",
             )?
-            .execute(named_params! {
-                ":id": video, ":reason": reason, ":queue": MEDIA_QUEUE, ":process": PROCESS_VIDEO, ":now": now,
-            })?;
+            .execute(named_params! {":id": video, ":reason": reason, ":now": now})?;
             Ok(())
         })
         .await

@@ -40,6 +40,7 @@ macro_rules! rendition_store_contract {
                 a_video_with_a_live_job_does_not_fail,
                 two_follow_ups_at_once_do_not_wait_for_each_other,
                 a_trashed_or_finished_video_does_not_fail,
+                renditions_that_nobody_makes_any_more_fail,
                 a_poster_is_the_videos_with_its_object,
                 a_poster_without_the_lease_is_nobodys,
             );
@@ -403,6 +404,28 @@ pub async fn a_trashed_or_finished_video_does_not_fail(h: &VideoHarness) {
     }
     let outcome = h.store.fail_video(h.lost_fence().await, ready.id, String::new(), h.now(), Causes::none()).await;
     assert!(matches!(outcome, Err(CatalogError::Fenced)), "{outcome:?}");
+}
+
+/// The job died with one rendition ready, one begun and one not: the video plays, and who waits for the
+/// others hears that they will not come. As long as a job lives they are still to be made.
+pub async fn renditions_that_nobody_makes_any_more_fail(h: &VideoHarness) {
+    let sourced = sourced(h, "Half done").await;
+    let planned = h.planned(&sourced, &["1080p", "720p", "360p"]).await;
+    publish(h, h.begun(&planned["360p"], sourced.lease.fence()).await).await.expect("the lease is held");
+    h.begun(&planned["720p"], sourced.lease.fence()).await;
+    let follow_up = h.lease("follow-up", Some(sourced.video.id)).await;
+    let before = rows(h, &sourced.video).await;
+    fail_video(h, follow_up.fence(), &sourced.video).await;
+    assert_eq!(before, rows(h, &sourced.video).await);
+    h.store.complete(sourced.lease.fence(), Causes::none()).await.expect("the lease is held");
+    fail_video(h, follow_up.fence(), &sourced.video).await;
+    for row in rows(h, &sourced.video).await {
+        let made = row.id == planned["360p"].id;
+        let (status, failure) =
+            if made { (RenditionStatus::Ready, None) } else { (RenditionStatus::Failed, Some("It is broken.")) };
+        assert_eq!((status, failure), (row.status, row.failure.as_deref()), "{}", row.name);
+    }
+    assert_eq!(VideoStatus::Ready, h.video(sourced.video.id).await.status);
 }
 
 fn poster(sourced: &Sourced) -> NewObject {

@@ -1,10 +1,17 @@
 //! Renditions that are made, cannot be made, or are no longer wanted.
 
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
+use tokio_util::sync::CancellationToken;
 use vidcore::catalog::{VideoStatus, Visibility};
-use vidcore::jobs::{Death, JobQuery, JobState, JobView};
-use vidcore::media::RenditionStatus;
+use vidcore::jobs::{Death, JobError, JobQuery, JobState, JobView};
+use vidcore::media::simulated::SimulatedTranscoder;
+use vidcore::media::{EncodeRequest, Encoded, MediaError, MediaInfo, OutputFile};
+use vidcore::media::{RenditionPlan, RenditionStatus, Transcoder};
+use vidcore::storage::UploadStatus;
 
 use crate::studio::{Plan, Studio, public_grant, read_fixture};
 
@@ -206,5 +213,75 @@ async fn processing_a_ready_video_again_leaves_it_ready() {
     studio.until_idle().await;
     assert_eq!(2, jobs(&studio).await.len());
     assert_eq!(VideoStatus::Ready, studio.video(video.id).await.status);
+    studio.close().await;
+}
+
+/// Finds nothing to be made of any file.
+#[derive(Debug)]
+struct Planless(SimulatedTranscoder);
+
+#[async_trait]
+impl Transcoder for Planless {
+    fn name(&self) -> &'static str {
+        "planless"
+    }
+
+    async fn probe(&self, input: &Path, cancel: &CancellationToken) -> Result<MediaInfo, MediaError> {
+        self.0.probe(input, cancel).await
+    }
+
+    fn plan(&self, _: &MediaInfo) -> Vec<RenditionPlan> {
+        Vec::new()
+    }
+
+    async fn encode(&self, request: EncodeRequest) -> Result<Encoded, MediaError> {
+        self.0.encode(request).await
+    }
+
+    async fn poster(
+        &self,
+        input: &Path,
+        info: &MediaInfo,
+        output: &Path,
+        cancel: &CancellationToken,
+    ) -> Result<Option<OutputFile>, MediaError> {
+        self.0.poster(input, info, output, cancel).await
+    }
+}
+
+#[tokio::test]
+async fn a_video_of_which_nothing_can_be_made_fails_instead_of_waiting_for_ever() {
+    let clock = Arc::new(vidcore::clock::ManualClock::default());
+    let studio = Studio::with_transcoder(Arc::new(Planless(SimulatedTranscoder::new(clock)))).await;
+    let draft = studio.draft(Visibility::Public).await;
+    let upload = studio.upload(draft.id, "landscape.mp4").await;
+    studio.until_upload(upload.id, UploadStatus::Complete).await;
+    studio.until_idle().await;
+    let status = studio.status(draft.id).await;
+    assert_eq!((VideoStatus::Failed, true), (status.status, status.failure.is_some_and(|why| why.ends_with('.'))));
+    studio.close().await;
+}
+
+#[tokio::test]
+async fn what_follows_a_cancelled_job_cannot_be_cancelled_itself() {
+    let mut studio = Studio::open(Plan { worker: false, ..Plan::default() }).await;
+    let draft = studio.draft(Visibility::Public).await;
+    let upload = studio.upload(draft.id, "landscape.mp4").await;
+    let queued = async |studio: &Studio| {
+        let query = JobQuery { state: Some(JobState::Queued), ..JobQuery::default() };
+        let page = studio.platform.jobs().list(&studio.actor, query, None, Default::default()).await;
+        let [job] = page.expect("the store answers").items.try_into().expect("one job waits");
+        job
+    };
+    let verify = queued(&studio).await;
+    studio.platform.jobs().cancel(&studio.actor, verify.id, None).await.expect("it waits");
+    let follow_up = queued(&studio).await;
+    assert_eq!("give_up_upload", follow_up.kind);
+    let refused = studio.platform.jobs().cancel(&studio.actor, follow_up.id, None).await;
+    assert!(matches!(refused, Err(JobError::WrongState { state: JobState::Queued, .. })), "{refused:?}");
+
+    studio.reopen(Plan::default()).await;
+    studio.until_upload(upload.id, UploadStatus::Rejected).await;
+    studio.until_idle().await;
     studio.close().await;
 }

@@ -56,6 +56,15 @@ impl Studio {
         Self { platform, actor, clock, stage, folder }
     }
 
+    /// A studio with a transcoder of the test's own.
+    pub(crate) async fn with_transcoder(transcoder: Arc<dyn Transcoder>) -> Self {
+        let folder = tempfile::tempdir().expect("there is a temporary folder");
+        let (clock, stage) = (ManualClock::default(), ManualClock::default());
+        let platform = open_with(folder.path(), &clock, &Plan::default(), transcoder).await;
+        let actor = register(&platform, "owner").await;
+        Self { platform, actor, clock, stage, folder }
+    }
+
     /// Stops the platform and opens another on the same folder.
     pub(crate) async fn reopen(&mut self, plan: Plan) {
         self.platform.shutdown().await;
@@ -181,12 +190,16 @@ impl Studio {
 
 async fn open(folder: &Path, clock: &ManualClock, stage: &ManualClock, plan: &Plan) -> Platform {
     let transcoder = (plan.transcoder)(SimulatedTranscoder::builder(Arc::new(stage.clone())).steps(1)).build();
+    open_with(folder, clock, plan, Arc::new(transcoder)).await
+}
+
+async fn open_with(folder: &Path, clock: &ManualClock, plan: &Plan, transcoder: Arc<dyn Transcoder>) -> Platform {
     let mut settings = settings(folder);
     settings.worker.enabled = plan.worker;
     settings.worker.max_attempts = plan.max_attempts;
     settings.worker.lease_ms = u64::try_from(LEASE.as_millis()).expect("short");
     let builder = Platform::builder(settings).clock(Arc::new(clock.clone()));
-    builder.transcoder(Arc::new(transcoder) as Arc<dyn Transcoder>).open().await.expect("the folder can be used")
+    builder.transcoder(transcoder).open().await.expect("the folder can be used")
 }
 
 pub(crate) fn settings(folder: &Path) -> Settings {

@@ -191,15 +191,17 @@ pub async fn a_heartbeat_tells_of_a_cancellation(h: &JobHarness) {
     assert_eq!(JobState::Cancelled, h.job(lease.job.id).await.state);
 }
 
-/// However the attempt of a cancelled job ends, there is no other: by failure, by being given back,
-/// or with its worker.
+/// However the attempt of a cancelled job ends, there is no other: by failure, be it for good, by
+/// being given back, or with its worker. Nor is it replayed: what cancelled it may have taken its
+/// follow-up away.
 pub async fn a_cancelled_attempt_is_never_queued_again(h: &JobHarness) {
-    for ending in ["failed", "released", "lost"] {
+    for ending in ["failed", "hopeless", "released", "lost"] {
         let lease = h.leased(ending).await;
         cancel(h, lease.job.id).await.expect("it is live");
         match ending {
-            "failed" => {
-                let after = AfterFailure::RetryAt(h.now());
+            "failed" | "hopeless" => {
+                let hopeless = ending == "hopeless";
+                let after = if hopeless { AfterFailure::Dead } else { AfterFailure::RetryAt(h.now()) };
                 let state = h.store.fail(lease.fence(), "killed".to_owned(), after).await.expect("it is held");
                 assert_eq!(JobState::Cancelled, state);
             }
@@ -207,6 +209,7 @@ pub async fn a_cancelled_attempt_is_never_queued_again(h: &JobHarness) {
             _ => assert_eq!(Swept::default(), h.lose_leases().await),
         }
         assert_eq!(JobState::Cancelled, h.job(lease.job.id).await.state, "{ending}");
+        assert!(replay(h, lease.job.id).await.is_err(), "{ending}");
         assert!(h.lease().await.is_none(), "{ending}");
     }
 }
