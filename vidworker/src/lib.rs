@@ -65,12 +65,11 @@ impl Cli {
             Some(address) => Some(RunningMetrics::start(address, &config.server, stop.clone()).await?),
             None => None,
         };
-        tracing::info!(
-            transcoder = platform.transcoder(),
-            concurrency = config.platform.worker.concurrency,
-            "working; videos are processed by {}",
-            platform.transcoder()
-        );
+        tracing::info!(concurrency = config.platform.worker.concurrency, "working");
+        tokio::select! {
+            (transcoder, reason) = platform.transcoder() => tracing::info!(transcoder, reason, "videos are processed"),
+            () = stop.drain_asked() => {}
+        }
         stop.drain_asked().await;
         tokio::select! {
             () = platform.shutdown() => {}

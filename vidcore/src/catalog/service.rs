@@ -15,6 +15,7 @@ use crate::events::NewChange;
 use crate::id::{UserId, VideoId};
 use crate::idempotency::IdempotencyKey;
 use crate::jobs::{JobFilter, JobState};
+use crate::media::Transcoder as _;
 use crate::media::jobs::process_job;
 use crate::page::{Page, PageLimit, Position};
 use crate::platform::parts::Parts;

@@ -163,7 +163,7 @@ pub struct StatusView {
     pub playable: bool,
     /// 0 to 1000 permille of the running job; 1000 once nothing runs and the video is ready.
     pub progress: u16,
-    /// Which transcoder this server uses: `ffmpeg` or `simulated`.
+    /// Which transcoder this server uses: `ffmpeg` or `simulated`; `detecting` for a moment after the start.
     pub transcoder: String,
     /// Why the last processing failed.
     pub failure: Option<String>,

@@ -265,7 +265,7 @@ async fn examine_keys(store: &dyn Store, objects: &Objects, report: &mut Report)
 
 /// The upload a key was made for: `staging/{upload}/…` while its bytes come, `originals/{video}/{upload}`
 /// once they are pinned.
-pub(crate) fn upload_of(key: &str) -> Option<UploadId> {
+pub fn upload_of(key: &str) -> Option<UploadId> {
     let mut segments = key.split('/');
     let upload = match segments.next()? {
         "staging" => segments.next(),

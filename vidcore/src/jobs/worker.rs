@@ -165,8 +165,8 @@ impl Worker {
     pub fn start(parts: WorkerParts, handlers: Handlers, options: WorkerOptions) -> std::io::Result<Self> {
         let (stop, abort) = (CancellationToken::new(), CancellationToken::new());
         let heart = Heart::start(Arc::clone(&parts.store), Arc::clone(&parts.clock), options.heartbeat, options.lease)?;
-        let runner = Arc::new(Runner { parts, handlers, options, heart, abort: abort.clone() });
-        let task = tokio::spawn(run(runner, stop.clone()));
+        let runner = Arc::new(Runner { parts, handlers, options, heart, stop: stop.clone(), abort: abort.clone() });
+        let task = tokio::spawn(run(runner));
         Ok(Self { stop, abort, task })
     }
 
@@ -206,11 +206,14 @@ struct Runner {
     handlers: Handlers,
     options: WorkerOptions,
     heart: Heart,
+    /// Fires when nothing more is to be claimed.
+    stop: CancellationToken,
     /// Fires when the grace time is over: running jobs are given back.
     abort: CancellationToken,
 }
 
-async fn run(runner: Arc<Runner>, stop: CancellationToken) {
+async fn run(runner: Arc<Runner>) {
+    let stop = runner.stop.clone();
     let slots = Arc::new(Semaphore::new(usize::from(runner.options.concurrency.max(1))));
     let mut running = JoinSet::new();
     let mut next_sweep = Duration::ZERO;
@@ -269,7 +272,8 @@ impl Runner {
     async fn lease(&self, limit: u16) -> Result<Vec<Lease>, JobError> {
         let queues = &self.handlers.queues;
         match self.parts.store.next_due(queues).await? {
-            Some(due) if due <= self.parts.clock.now() => {
+            // Asked again: the worker may have been told to stop while it looked.
+            Some(due) if due <= self.parts.clock.now() && !self.stop.is_cancelled() => {
                 self.parts.store.lease(queues, limit, self.options.lease, &self.parts.name).await
             }
             _ => Ok(Vec::new()),

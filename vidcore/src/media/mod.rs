@@ -28,7 +28,8 @@ pub mod sniff;
 pub(crate) mod sqlite;
 pub mod transcoder;
 
-pub(crate) use choose::{Chosen, choose};
+pub use choose::DETECTING;
+pub(crate) use choose::{Choice, choose};
 pub use playback::Playback;
 pub use rendition::{NewObject, PlannedRendition, Rendition, RenditionKind, RenditionStatus, Source};
 pub use transcoder::{EncodeRequest, Encoded, MediaError, MediaInfo, OutputFile, Progress, RenditionPlan, Transcoder};
@@ -110,7 +111,8 @@ pub trait RenditionStore: Send + Sync {
     ///
     /// # Errors
     /// [`CatalogError::Fenced`] also when the rendition is not this attempt's; [`CatalogError::NotFound`]
-    /// if the video was trashed or the source is no longer current.
+    /// if the video was trashed (even if it was restored since and waits for another job) or the source
+    /// is no longer current.
     async fn publish_rendition(&self, command: PublishRendition, causes: Causes) -> Result<(), CatalogError>;
 
     /// Records that the rendition cannot be made.

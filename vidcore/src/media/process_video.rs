@@ -12,6 +12,7 @@ use crate::catalog::CatalogError;
 use crate::catalog::service::stale;
 use crate::id::RenditionId;
 use crate::jobs::worker::{JobContext, JobFailure, JobHandler};
+use crate::media::Transcoder as _;
 use crate::media::jobs::{ProcessPayload, failure, payload};
 use crate::media::scratch::ScratchFolder;
 use crate::media::{

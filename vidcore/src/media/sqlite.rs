@@ -125,6 +125,15 @@ fn start(db: &Connection, video: &Video, source: SourceId, now: Timestamp) -> Re
     Ok(())
 }
 
+/// An attempt may outlive the trashing that stopped it and the restoring after that. The video then
+/// waits for another job, which would find the rendition made and have nothing to publish.
+fn demand_begun(video: &Video) -> Result<()> {
+    match video.status {
+        VideoStatus::Processing | VideoStatus::Ready => Ok(()),
+        VideoStatus::Draft | VideoStatus::Uploaded | VideoStatus::Failed => Err(refuse(CatalogError::NotFound)),
+    }
+}
+
 fn describe(db: &Connection, video: VideoId, info: &MediaInfo, now: Timestamp) -> rusqlite::Result<()> {
     db.prepare_cached(
         "UPDATE videos SET duration_ms = :duration, width = :width, height = :height, version = version + 1,
@@ -324,7 +333,7 @@ impl RenditionStore for SqliteStore {
             demand_held(db, command.fence, leased_now)?;
             let rendition = find_rendition(db, command.rendition)?;
             demand_current(db, rendition.source)?;
-            live_video(db, rendition.video)?;
+            demand_begun(&live_video(db, rendition.video)?)?;
             if set_ready(db, &command)? == 0 {
                 return Err(refuse(CatalogError::Fenced));
             }

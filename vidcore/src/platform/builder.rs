@@ -17,7 +17,7 @@ use crate::jobs::{MEDIA_QUEUE, UPLOADS_QUEUE};
 use crate::keys::{KeyError, KeyRing};
 use crate::media::jobs::{FAIL_VIDEO, FailVideo, PROCESS_VIDEO};
 use crate::media::process_video::ProcessVideo;
-use crate::media::{Chosen, MediaError, Playback, Transcoder};
+use crate::media::{Choice, MediaError, Playback, Transcoder};
 use crate::notify::{LocalNotify, Notify};
 use crate::page::CursorCodec;
 use crate::platform::parts::Parts;
@@ -198,8 +198,8 @@ impl PlatformBuilder {
             Some(objects) => objects,
             None => Objects::local(&self.settings.data_dir.join("objects"))?,
         };
-        let Chosen { transcoder, reason } = match self.transcoder.take() {
-            Some(transcoder) => Chosen { transcoder, reason: "the program chose it".to_owned() },
+        let transcoder = match self.transcoder.take() {
+            Some(transcoder) => Choice::made(transcoder, "the program chose it"),
             None => crate::media::choose(&self.settings.media, &self.clock).await?,
         };
         let parts = Arc::new(Parts {
@@ -214,7 +214,6 @@ impl PlatformBuilder {
             notify: opened.notify,
             invalidator,
             transcoder,
-            transcoder_reason: reason,
         });
         let limiter = self.limiter()?;
         let worker = self.start_worker(&parts, options)?;

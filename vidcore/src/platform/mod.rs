@@ -10,6 +10,7 @@
 //! # Ok(()) }
 //! ```
 
+#[cfg(feature = "sqlite")]
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -28,6 +29,7 @@ use crate::store::Store;
 mod builder;
 mod housekeeping;
 pub mod links;
+#[cfg(feature = "sqlite")]
 mod listener;
 pub(crate) mod parts;
 pub mod settings;
@@ -157,14 +159,11 @@ impl Platform {
         &self.inner.parts.objects
     }
 
-    /// Which transcoder processes videos: `ffmpeg` or `simulated`.
-    pub fn transcoder(&self) -> &'static str {
-        self.inner.parts.transcoder.name()
-    }
-
-    /// Why that transcoder was chosen: ffmpeg's version, or what keeps it from being used.
-    pub fn transcoder_reason(&self) -> &str {
-        &self.inner.parts.transcoder_reason
+    /// Which transcoder processes videos, `ffmpeg` or `simulated`, and why: ffmpeg's version, or what
+    /// keeps it from being used. Waits for the search that began when the platform was opened.
+    pub async fn transcoder(&self) -> (&'static str, String) {
+        let chosen = self.inner.parts.transcoder.known().await;
+        (chosen.transcoder.name(), chosen.reason)
     }
 
     /// Whether the database answers and this process hears of changes.

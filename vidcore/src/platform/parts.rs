@@ -7,7 +7,7 @@ use crate::clock::{Clock, Timestamp};
 use crate::entropy::Entropy;
 use crate::idempotency::{IdempotencyKey, IdempotencyRecord};
 use crate::keys::KeyRing;
-use crate::media::Transcoder;
+use crate::media::Choice;
 use crate::notify::Notify;
 use crate::page::CursorCodec;
 use crate::platform::{Links, Settings};
@@ -27,8 +27,7 @@ pub(crate) struct Parts {
     pub(crate) objects: Objects,
     pub(crate) notify: Arc<dyn Notify>,
     pub(crate) invalidator: Arc<Invalidator>,
-    pub(crate) transcoder: Arc<dyn Transcoder>,
-    pub(crate) transcoder_reason: String,
+    pub(crate) transcoder: Choice,
 }
 
 impl Parts {

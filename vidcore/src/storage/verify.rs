@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::catalog::service::stale;
 use crate::id::{SourceId, UploadId};
 use crate::jobs::worker::{JobContext, JobFailure, JobHandler};
+use crate::media::Transcoder as _;
 use crate::media::jobs::{payload, process_job};
 use crate::media::scratch::ScratchFolder;
 use crate::media::{MediaError, MediaInfo, NewObject, Source};

@@ -31,6 +31,7 @@ macro_rules! rendition_store_contract {
                 a_failed_rendition_is_begun_again,
                 failing_without_the_token_changes_nothing,
                 a_rendition_of_a_trashed_video_is_not_published,
+                an_attempt_from_before_the_trashing_publishes_nothing_after_the_restoring,
                 a_rendition_of_a_replaced_source_is_not_published,
                 the_older_source_is_played_while_a_new_one_is_processed,
                 a_file_that_becomes_hls_is_played_as_hls,
@@ -270,6 +271,22 @@ pub async fn a_rendition_of_a_trashed_video_is_not_published(h: &VideoHarness) {
     assert!(matches!(publish(h, command).await, Err(CatalogError::NotFound)));
     assert_eq!(trashed, h.video(trashed.id).await);
     assert_eq!(None, h.store.object(&key).await.expect("the store answers"));
+}
+
+/// The video waits for a job that would then find nothing to do.
+pub async fn an_attempt_from_before_the_trashing_publishes_nothing_after_the_restoring(h: &VideoHarness) {
+    let sourced = sourced(h, "Back").await;
+    let row = h.planned(&sourced, &["360p"]).await.remove("360p").expect("it was planned");
+    let old = h.begun(&row, sourced.lease.fence()).await;
+    trash(h, &sourced.video).await;
+    let (now, purge_at) = (h.now(), h.now().plus(Duration::from_secs(60)));
+    let command = TrashVideo { id: sourced.video.id, owner: None, expected: None, now, purge_at };
+    let causes = Causes::none().job(h.process_job(&sourced.source));
+    h.store.restore_video(command, causes).await.expect("it is in the trash");
+    assert!(matches!(publish(h, old).await, Err(CatalogError::NotFound)));
+    let next = Sourced { lease: h.claim(MEDIA_QUEUE).await, ..sourced };
+    h.publish(&next, "360p").await;
+    assert_eq!(VideoStatus::Ready, h.video(next.video.id).await.status);
 }
 
 /// It would make the video ready with the wrong bytes.

@@ -13,8 +13,11 @@ pub(super) async fn run(config: Config) -> Result<(), CommandError> {
     let stop = Stop::new();
     stop.ask_on_signals()?;
     let platform = Platform::open(config.platform.clone()).await?;
-    tracing::info!(transcoder = platform.transcoder(), "videos are processed by {}", platform.transcoder());
-    let server = RunningServer::start(&config, platform, stop).await?;
+    let server = RunningServer::start(&config, platform.clone(), stop.clone()).await?;
+    tokio::select! {
+        (transcoder, reason) = platform.transcoder() => tracing::info!(transcoder, reason, "videos are processed"),
+        () = stop.drain_asked() => {}
+    }
     server.finished().await;
     tracing::info!("stopped");
     Ok(())

@@ -65,7 +65,8 @@ pub(super) async fn run(mut config: Config, flags: DemoFlags) -> Result<(), Comm
     stop.ask_on_signals()?;
     let platform = Platform::open(config.platform.clone()).await?;
     say(&format!("data folder      {}", config.platform.data_dir.display()));
-    say(&format!("transcoder       {} ({})", platform.transcoder(), platform.transcoder_reason()));
+    let (transcoder, reason) = platform.transcoder().await;
+    say(&format!("transcoder       {transcoder} ({reason})"));
     let server = RunningServer::start(&config, platform, stop.clone()).await?;
     let origin = format!("http://{}", server.api);
     say(&format!("listening on     {origin}"));
