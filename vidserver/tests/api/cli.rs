@@ -97,7 +97,7 @@ async fn the_program_serves_logs_and_ends_on_sigterm() {
     assert!(raw.rest().await.starts_with("HTTP/1.1 404 "));
     let line = served.line_with(|line| line["target"] == "vidserver::access");
     assert_eq!((Value::from("none"), Value::from(404)), (line["route"].clone(), line["status"].clone()));
-    assert_eq!("r-7", line["span"]["request_id"]);
+    assert_eq!("r-7", line["request_id"]);
     assert!(!line.to_string().contains("hunter2"), "{line}");
     served.signal(Signal::TERM);
     assert!(served.end().await.success());
