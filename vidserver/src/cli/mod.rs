@@ -84,7 +84,9 @@ struct ServeFlags {
 impl Cli {
     /// Runs the command and says what went wrong on standard error.
     pub async fn run(self) -> ExitCode {
-        match self.execute().await {
+        let outcome = self.execute().await;
+        crate::logging::flush();
+        match outcome {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
                 // Nothing is left to tell if standard error is closed.
