@@ -112,8 +112,8 @@ fn stampede(criterion: &mut Criterion, runtime: &Runtime) {
     let (ours, moka) = (ours(), moka());
     group.bench_function("read_through", |b| {
         b.to_async(runtime).iter(|| {
-            let key = new_key();
-            everybody(|| {
+            let (ours, key) = (ours.clone(), new_key());
+            everybody(move || {
                 let (ours, key) = (ours.clone(), Arc::clone(&key));
                 async move {
                     let load = async {
@@ -127,8 +127,8 @@ fn stampede(criterion: &mut Criterion, runtime: &Runtime) {
     });
     group.bench_function("moka_try_get_with", |b| {
         b.to_async(runtime).iter(|| {
-            let key = new_key();
-            everybody(|| {
+            let (moka, key) = (moka.clone(), new_key());
+            everybody(move || {
                 let (moka, key) = (moka.clone(), Arc::clone(&key));
                 async move {
                     let load = async {

@@ -32,6 +32,8 @@ pub struct Answer {
     pub status: u16,
     /// Bytes of its body.
     pub length: u64,
+    /// Seconds after which it may be asked again, if it says so.
+    pub retry_after_s: Option<u32>,
 }
 
 impl Client {
@@ -60,7 +62,7 @@ impl Client {
         self.answer(|_| {}).await
     }
 
-    /// A request with a JSON body (empty for none), answered with a status and JSON.
+    /// A request with a JSON body or none, answered with JSON; anything else is taken for `null`.
     ///
     /// # Errors
     /// As [`exchange`](Self::exchange).
@@ -70,7 +72,7 @@ impl Client {
         path: &str,
         token: Option<&str>,
         body: Option<&serde_json::Value>,
-    ) -> io::Result<(u16, serde_json::Value)> {
+    ) -> io::Result<(Answer, serde_json::Value)> {
         let body = body.map(ToString::to_string).unwrap_or_default();
         let mut head = format!("{method} {path} HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\n", body.len());
         if !body.is_empty() {
@@ -83,7 +85,7 @@ impl Client {
         let mut bytes = Vec::new();
         let answer = self.answer(|part| bytes.extend_from_slice(part)).await?;
         let json = serde_json::from_slice(&bytes).unwrap_or(serde_json::Value::Null);
-        Ok((answer.status, json))
+        Ok((answer, json))
     }
 
     /// The bytes of an answer to `GET path`.
@@ -169,15 +171,18 @@ fn find(bytes: &[u8], what: &[u8]) -> Option<usize> {
     bytes.windows(what.len()).position(|window| window == what)
 }
 
-/// Status and length of a head that ends with its empty line.
+/// What a head that ends with its empty line says.
 fn parse(head: &[u8]) -> Option<Answer> {
     let head = std::str::from_utf8(head).ok()?;
     let (status, fields) = head.strip_prefix("HTTP/1.1 ")?.split_once("\r\n")?;
-    let length = fields.lines().find_map(|line| {
-        let (name, value) = line.split_once(':')?;
-        name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse().ok())?
-    });
-    Some(Answer { status: status.get(..3)?.parse().ok()?, length: length? })
+    let length = field(fields, "content-length")?.parse().ok()?;
+    let retry_after_s = field(fields, "retry-after").and_then(|value| value.parse().ok());
+    Some(Answer { status: status.get(..3)?.parse().ok()?, length, retry_after_s })
+}
+
+fn field<'a>(fields: &'a str, name: &str) -> Option<&'a str> {
+    let mut named = fields.lines().filter_map(|line| line.split_once(':'));
+    named.find(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim())
 }
 
 #[cfg(test)]
@@ -185,9 +190,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_head_gives_status_and_length() {
+    fn a_head_gives_status_length_and_wait() {
         let head = b"HTTP/1.1 200 OK\r\ndate: x\r\nContent-Length: 12\r\n\r\n";
-        assert_eq!(Some(Answer { status: 200, length: 12 }), parse(head));
+        assert_eq!(Some(Answer { status: 200, length: 12, retry_after_s: None }), parse(head));
+        let head = b"HTTP/1.1 503 Busy\r\ncontent-length: 0\r\nRetry-After: 2\r\n\r\n";
+        assert_eq!(Some(Answer { status: 503, length: 0, retry_after_s: Some(2) }), parse(head));
         assert_eq!(None, parse(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"));
         assert_eq!(None, parse(b"HTTP/1.0 200 OK\r\ncontent-length: 1\r\n\r\n"));
     }

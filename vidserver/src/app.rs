@@ -103,12 +103,16 @@ where
 {
     let (routers, document) = split(stacks, edge);
     let settings = Arc::new(edge.http.clone());
-    let api = innermost(routers.api)
-        .layer(from_fn_with_state(settings.clone(), api_stack))
-        .layer(compression())
-        .layer(Extension(Document::new(&document)));
-    let bytes = innermost(routers.bytes).layer(from_fn_with_state(settings.clone(), bytes_stack));
-    let ops = innermost(routers.ops);
+    // The layers of a stack are one value, the outermost first. The router would box each of them by
+    // itself, and clone every box below it once more at each level on each request.
+    let api = with_fallback(routers.api).layer((
+        Extension(Document::new(&document)),
+        compression(),
+        from_fn_with_state(settings.clone(), api_stack),
+        catch_panics(),
+    ));
+    let bytes = with_fallback(routers.bytes).layer((from_fn_with_state(settings, bytes_stack), catch_panics()));
+    let ops = with_fallback(routers.ops).layer(catch_panics());
     let router = across_origins(api, edge)
         .merge(across_origins(bytes, edge))
         .merge(ops)
@@ -154,10 +158,14 @@ fn outer(edge: &Edge) -> Envelope {
     Envelope::new(base_path, https, edge.entropy.clone())
 }
 
-/// What every stack has closest to its routes. The fallback comes first: layers that are added
-/// before it would leave it outside.
-fn innermost<S: Clone + Send + Sync + 'static>(router: Router<S>) -> Router<S> {
-    router.method_not_allowed_fallback(no_method).layer(CatchPanicLayer::custom(PanicProblem))
+/// Layers come after it: those added before would leave the fallback outside.
+fn with_fallback<S: Clone + Send + Sync + 'static>(router: Router<S>) -> Router<S> {
+    router.method_not_allowed_fallback(no_method)
+}
+
+/// What every stack has closest to its routes.
+fn catch_panics() -> CatchPanicLayer<PanicProblem> {
+    CatchPanicLayer::custom(PanicProblem)
 }
 
 fn across_origins<S: Clone + Send + Sync + 'static>(router: Router<S>, edge: &Edge) -> Router<S> {

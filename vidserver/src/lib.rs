@@ -1,6 +1,6 @@
 //! The vidcore platform over HTTP.
 //!
-//! hyper owns connections ([`server`]), axum routes ([`app`]), and everything a client can see of an
+//! hyper owns connections ([`server`]), axum routes ([`mod@app`]), and everything a client can see of an
 //! error is a [`problem`]. A route takes what it needs by the extractors of [`extract`], calls one
 //! service and renders the answer; it decides nothing.
 

@@ -307,3 +307,38 @@ async fn hostile_files_are_rejected_with_a_reason_and_the_worker_lives_on() {
     worker.stop();
     site.finish().await;
 }
+
+/// Packets ffprobe reads from each video stream behind a URL: it fetches every segment to count them.
+fn packets_by_stream(url: &str) -> Vec<u64> {
+    let output = Command::new("ffprobe")
+        .args(["-v", "error", "-select_streams", "v", "-count_packets", "-of", "json"])
+        .args(["-show_entries", "stream=nb_read_packets", url])
+        .output()
+        .expect("ffprobe runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+    let found: Value = serde_json::from_slice(&output.stdout).expect("json");
+    let streams = found["streams"].as_array().expect("streams");
+    streams.iter().map(|stream| text(&stream["nb_read_packets"]).parse().expect("a number")).collect()
+}
+
+#[tokio::test]
+async fn ffprobe_reads_every_segment_of_every_rendition_by_public_and_by_token_url() {
+    if !require("ffmpeg", on_path("ffmpeg")) {
+        return;
+    }
+    let site = Site::start().await;
+    let worker = WorkerProcess::start(&site.data_dir(), "ffmpeg");
+    let (video, _) = site.upload("demo.mp4").await;
+    site.until_ready(&video).await;
+    let public = text(&site.get(&format!("/videos/{video}")).await["playback"]["url"]);
+    let minted = text(&site.post(&format!("/videos/{video}/playback-tokens"), json!({})).await["url"]);
+    let source = packets_by_stream(concat!(env!("CARGO_MANIFEST_DIR"), "/../fixtures/demo.mp4"))[0];
+    for path in [public, minted] {
+        let url = format!("http://{}{path}", site.server.api);
+        let packets = tokio::task::spawn_blocking(move || packets_by_stream(&url)).await.expect("it does not panic");
+        assert_eq!(vec![source, source], packets, "each rendition has every frame of the source");
+    }
+    worker.stop();
+    site.finish().await;
+}

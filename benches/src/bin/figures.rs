@@ -36,6 +36,9 @@ const REST: Duration = Duration::from_secs(3);
 
 const SIGN_UPS: usize = 200;
 
+/// How often one of them is sent, when the server says that it is busy.
+const SIGN_UP_TRIES: usize = 60;
+
 /// Videos in the catalog that the cached read is about.
 const VIDEOS: usize = 2000;
 
@@ -116,6 +119,8 @@ impl Bench {
             println!("      start {number}: {:.3} s", start.as_secs_f64());
             slowest = slowest.max(start);
         }
+        let plain = self.serve("plain", Some(GENEROUS)).await?.start_time;
+        println!("      without looking for ffmpeg: {:.3} s", plain.as_secs_f64());
         let server = self.serve("rest", None).await?;
         println!("      start {STARTS}: {:.3} s", server.start_time.as_secs_f64());
         let value = slowest.max(server.start_time).as_secs_f64();
@@ -243,9 +248,16 @@ async fn sign_up(client: &mut Client, handle: &str) -> Result<Value, Failure> {
     let person = json!({
         "email": format!("{handle}@example.org"), "handle": handle, "password": "long enough to hash",
     });
-    let (status, answer) = client.json("POST", "/api/v1/auth/register", None, Some(&person)).await?;
-    expect(status == 201, || format!("a sign-up was answered with {status}: {answer}"))?;
-    Ok(answer)
+    for _ in 0..SIGN_UP_TRIES {
+        let (answer, body) = client.json("POST", "/api/v1/auth/register", None, Some(&person)).await?;
+        match (answer.status, answer.retry_after_s) {
+            (201, _) => return Ok(body),
+            // Passwords wait to be hashed in a bounded queue: who finds it full comes back.
+            (503, Some(wait)) => tokio::time::sleep(Duration::from_secs(wait.into())).await,
+            (status, _) => return Err(format!("a sign-up was answered with {status}: {body}").into()),
+        }
+    }
+    Err("a sign-up was sent away too often".into())
 }
 
 /// Somebody with a token and a video.
@@ -291,9 +303,10 @@ impl Owner {
     }
 
     async fn ask(&self, client: &mut Client, method: &str, path: &str, body: Option<&Value>) -> Result<Value, Failure> {
-        let (status, answer) = client.json(method, path, Some(&self.token), body).await?;
-        expect((200..300).contains(&status), || format!("{method} {path} was answered with {status}: {answer}"))?;
-        Ok(answer)
+        let (answer, body) = client.json(method, path, Some(&self.token), body).await?;
+        let status = answer.status;
+        expect((200..300).contains(&status), || format!("{method} {path} was answered with {status}: {body}"))?;
+        Ok(body)
     }
 }
 

@@ -24,11 +24,18 @@ pub struct RegisterInput {
     #[cfg_attr(feature = "openapi", schema(format = "email", max_length = 254))]
     pub email: String,
     /// The public name: 3 to 30 of `a-z`, `0-9` and `_`; case does not matter.
-    #[cfg_attr(feature = "openapi", schema(min_length = 3, max_length = 30))]
+    #[cfg_attr(feature = "openapi", schema(min_length = 3, max_length = 30, pattern = "^[A-Za-z0-9_]+$"))]
     pub handle: String,
     /// The name shown, 1 to 80 characters without control characters. Default: the handle.
     #[serde(default)]
-    #[cfg_attr(feature = "openapi", schema(min_length = 1, max_length = 80))]
+    #[cfg_attr(
+        feature = "openapi",
+        schema(
+            min_length = 1,
+            max_length = 80,
+            pattern = r"^[^\x00-\x1f\x7f-\x9f]*[^\s\x00-\x1f\x7f-\x9f][^\x00-\x1f\x7f-\x9f]*$"
+        )
+    )]
     pub display_name: Option<String>,
     /// 10 to 128 characters of any kind. Only the length is judged (NIST SP 800-63B).
     #[cfg_attr(feature = "openapi", schema(value_type = String, format = "password", min_length = 10, max_length = 128))]

@@ -144,7 +144,7 @@ pub enum LogFormat {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LogSettings {
-    /// What is logged: a level, or directives such as `info,vidserver::access=off`. Default `info`.
+    /// What is logged: a level, or directives such as `info,vidserver::access=off`. Default `info,refinery_core=warn`.
     pub level: String,
     /// `json` or `text`. Default `json`.
     pub format: LogFormat,
@@ -152,6 +152,6 @@ pub struct LogSettings {
 
 impl Default for LogSettings {
     fn default() -> Self {
-        Self { level: "info".to_owned(), format: LogFormat::Json }
+        Self { level: "info,refinery_core=warn".to_owned(), format: LogFormat::Json }
     }
 }

@@ -3,7 +3,7 @@
 //! Messages of the parser quote what was sent; what goes back is cut down to what was expected.
 
 use garde::Validate;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::error::Category;
 use serde_path_to_error::{Path, Segment};
 
@@ -14,11 +14,22 @@ const MAX_NAME: usize = 64;
 
 /// Parses and validates a body.
 pub(super) fn parse<T: DeserializeOwned + Validate<Context = ()>>(bytes: &[u8]) -> Result<T, Problem> {
+    demand_object(bytes)?;
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
     let value: T = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| refuse(&error))?;
     deserializer.end().map_err(|_| malformed("there is text after the JSON value"))?;
     validate(&value)?;
     Ok(value)
+}
+
+/// Refuses arrays: serde would take one for a struct, member by member, which nothing documents.
+fn demand_object(bytes: &[u8]) -> Result<(), Problem> {
+    if bytes.trim_ascii_start().first() != Some(&b'[') {
+        return Ok(());
+    }
+    serde_json::from_slice::<IgnoredAny>(bytes).map_err(|_| malformed("the array is not well-formed"))?;
+    let detail = "expected an object".to_owned();
+    Err(Problem::new(code::INVALID_BODY).errors(vec![FieldError { pointer: String::new(), detail }]))
 }
 
 /// Checks the rules a type states about its members.
@@ -186,6 +197,12 @@ mod tests {
     }
 
     #[test]
+    fn an_array_is_no_struct() {
+        assert_eq!(one("", "expected an object"), refusal(r#" ["a", []]"#));
+        assert_eq!("malformed_json", refusal("[").0);
+    }
+
+    #[test]
     fn what_was_sent_never_comes_back() {
         let (_, errors) = refusal(r#"{"title":"a","parts":"hunter2, expected by nobody"}"#);
         assert_eq!(vec![("/parts".to_owned(), "expected a sequence".to_owned())], errors);
@@ -193,7 +210,7 @@ mod tests {
 
     #[test]
     fn nesting_has_a_bound() {
-        let deep = "[".repeat(200);
+        let deep = format!("{{\"a\":{}", "[".repeat(200));
         let problem = parse::<Loose>(deep.as_bytes()).expect_err("too deep");
         assert_eq!(Some("the JSON is nested too deeply"), problem.body("", None, None).detail.as_deref());
     }

@@ -47,13 +47,15 @@ pub(crate) async fn envelope(State(Envelope(inner)): State<Envelope>, mut reques
     let span = tracing::info_span!("request", request_id = id.as_str());
     let mut running = Running::start(request.method(), request.version(), route);
     let response = next.run(request).instrument(span.clone()).await;
-    span.in_scope(|| {
+    let response = span.in_scope(|| {
         let mut response = finish_problem(response, &inner, running.route_if_any(), &id);
         inner.security.apply(response.headers_mut());
         response.headers_mut().insert(X_REQUEST_ID, id.header_value());
         running.finish(&response);
         response
-    })
+    });
+    running.log(response.status(), &id);
+    response
 }
 
 /// Renders a problem anew with what the route did not know.
@@ -103,12 +105,10 @@ impl Running {
 
     fn finish(&mut self, response: &Response) {
         self.finished = true;
-        let elapsed = self.since.elapsed();
-        self.count(response.status().as_str().to_owned(), elapsed);
+        self.count(response.status().as_str().to_owned(), self.since.elapsed());
         if let Some(problem) = response.extensions().get::<Problem>() {
             self.log_failure(problem);
         }
-        self.log(response.status(), elapsed);
     }
 
     fn count(&self, status: String, elapsed: Duration) {
@@ -128,9 +128,13 @@ impl Running {
         tracing::error!(route, code = problem.code().name, cause, "request failed");
     }
 
-    fn log(&self, status: StatusCode, elapsed: Duration) {
+    /// One line for each request. It names its request itself and stands outside the span: for a line
+    /// within one, the JSON format parses the span's fields anew.
+    fn log(&self, status: StatusCode, id: &RequestId) {
+        let elapsed = self.since.elapsed();
         tracing::info!(
             target: "vidserver::access",
+            request_id = id.as_str(),
             method = self.method,
             route = self.route_if_any().unwrap_or(NO_ROUTE),
             status = status.as_u16(),

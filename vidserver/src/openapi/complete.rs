@@ -108,7 +108,7 @@ fn describe_header(parameter: &mut Parameter) {
     }
     let text = ObjectBuilder::new().schema_type(SchemaType::new(Type::String));
     let schema = match parameter.name.as_str() {
-        "If-Match" => text.pattern(Some(IF_MATCH)),
+        "If-Match" => text.pattern(Some(IF_MATCH)).examples(["*", "\"3-0123456789abcdef\""]),
         "Idempotency-Key" => text.pattern(Some(IDEMPOTENCY_KEY)).min_length(Some(1)).max_length(Some(255)),
         // A range that cannot be read is no range (RFC 9110 §14.2).
         _ => text,

@@ -9,6 +9,7 @@ use vidcore::auth::{AccountView, Actor};
 use vidcore::cache::Cached;
 use vidcore::catalog::view::VideoView;
 use vidcore::page::Page;
+use vidcore::platform::Links;
 
 use crate::extract::{EntityTag, IfNoneMatch};
 
@@ -67,9 +68,10 @@ pub fn list<T>(cached: &Cached<T>, held: &IfNoneMatch, audience: Audience) -> Re
     bytes(cached, tag, held, audience)
 }
 
-/// A page, with its tag and a `Link` to the next one (RFC 8288).
-pub fn page<T: Serialize>(page: Page<T>, uri: &Uri, held: &IfNoneMatch, audience: Audience) -> Response {
-    let next = page.next_cursor.as_ref().map(|cursor| next_link(uri, cursor));
+/// A page, with its tag and a `Link` to the next one (RFC 8288). `uri` is the request's below the
+/// prefix of the API, which is all that is sure to be known of it behind proxies.
+pub fn page<T: Serialize>(page: Page<T>, links: &Links, uri: &Uri, held: &IfNoneMatch, audience: Audience) -> Response {
+    let next = page.next_cursor.as_ref().map(|cursor| next_link(links, uri, cursor));
     let mut response = list(&Cached::new(page), held, audience);
     if let Some(next) = next.and_then(|next| HeaderValue::from_str(&next).ok()) {
         response.headers_mut().insert(LINK, next);
@@ -110,11 +112,11 @@ fn send<T>(status: StatusCode, cached: &Cached<T>, tag: EntityTag, audience: Aud
 }
 
 /// The same path and query with another cursor.
-fn next_link(uri: &Uri, cursor: &str) -> String {
+fn next_link(links: &Links, uri: &Uri, cursor: &str) -> String {
     let kept =
         uri.query().unwrap_or_default().split('&').filter(|pair| !pair.is_empty() && !pair.starts_with("cursor="));
     let query: Vec<String> = kept.map(str::to_owned).chain([format!("cursor={cursor}")]).collect();
-    format!("<{}?{}>; rel=\"next\"", uri.path(), query.join("&"))
+    format!("<{}{}?{}>; rel=\"next\"", links.base(), uri.path(), query.join("&"))
 }
 
 #[cfg(test)]
@@ -123,7 +125,9 @@ mod tests {
 
     #[test]
     fn the_next_link_keeps_the_filter_and_replaces_the_cursor() {
-        let uri = Uri::from_static("/api/v1/search?q=cat&cursor=old&limit=5");
-        assert_eq!("</api/v1/search?q=cat&limit=5&cursor=new>; rel=\"next\"", next_link(&uri, "new"));
+        let uri = Uri::from_static("/search?q=cat&cursor=old&limit=5");
+        let links = Links::new("https://example.org/media");
+        let expected = "</media/api/v1/search?q=cat&limit=5&cursor=new>; rel=\"next\"";
+        assert_eq!(expected, next_link(&links, &uri, "new"));
     }
 }

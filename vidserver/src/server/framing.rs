@@ -61,7 +61,6 @@ enum Mode {
 
 #[derive(Debug, Default)]
 struct Head {
-    line: Vec<u8>,
     started: bool,
     lines: usize,
     length: Option<Length>,
@@ -78,6 +77,8 @@ enum Length {
 #[derive(Debug)]
 pub(super) struct Heads {
     mode: Mode,
+    /// The beginning of a line whose end has not come.
+    line: Vec<u8>,
     heads: u64,
     fresh: bool,
     watch: Arc<HeadWatch>,
@@ -85,7 +86,7 @@ pub(super) struct Heads {
 
 impl Heads {
     pub(super) fn new(watch: Arc<HeadWatch>) -> Self {
-        Self { mode: Mode::Preface(0), heads: 0, fresh: true, watch }
+        Self { mode: Mode::Preface(0), line: Vec::new(), heads: 0, fresh: true, watch }
     }
 
     /// Whether no byte has come at all.
@@ -128,31 +129,32 @@ impl Heads {
                 Mode::Preface(matched) => {
                     let read = &H2_PREFACE[..*matched];
                     self.mode = Mode::Head(Head::default());
-                    for &byte in read {
-                        self.head_byte(byte);
+                    let mut read = read;
+                    while !read.is_empty() {
+                        read = &read[self.head_bytes(read)..];
                     }
                 }
-                Mode::Head(_) => {
-                    self.head_byte(byte);
-                    bytes = rest;
-                }
+                Mode::Head(_) => bytes = &bytes[self.head_bytes(bytes)..],
             }
         }
         self.heads != heads
     }
 
-    fn head_byte(&mut self, byte: u8) {
-        let Mode::Head(head) = &mut self.mode else { return };
+    /// Takes bytes up to the end of the line they are in; how many that are.
+    fn head_bytes(&mut self, bytes: &[u8]) -> usize {
+        let Mode::Head(head) = &mut self.mode else { return bytes.len() };
         head.started = true;
-        if byte != b'\n' {
-            if head.line.len() < LINE_KEPT {
-                head.line.push(byte);
-            }
-            return;
-        }
-        if head.end_line() {
+        let end = bytes.iter().position(|&byte| byte == b'\n');
+        let piece = &bytes[..end.unwrap_or(bytes.len())];
+        let room = LINE_KEPT - self.line.len();
+        self.line.extend_from_slice(&piece[..piece.len().min(room)]);
+        let Some(end) = end else { return bytes.len() };
+        let is_last = head.end_line(&self.line);
+        self.line.clear();
+        if is_last {
             self.mode = self.after_head();
         }
+        end + 1
     }
 
     fn after_head(&mut self) -> Mode {
@@ -172,10 +174,9 @@ impl Heads {
 }
 
 impl Head {
-    /// Takes the line that has just ended; whether it was the empty one that ends the head.
-    fn end_line(&mut self) -> bool {
-        let line = std::mem::take(&mut self.line);
-        let line = line.strip_suffix(b"\r").unwrap_or(&line);
+    /// Takes a line that has ended, without its line feed; whether it was the empty one that ends the head.
+    fn end_line(&mut self, line: &[u8]) -> bool {
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
         if line.is_empty() {
             // Empty lines before the request line are skipped (RFC 9112 §2.2).
             return self.lines > 0;

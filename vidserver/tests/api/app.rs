@@ -14,6 +14,7 @@ use tokio::task::JoinHandle;
 use vidcore::Platform;
 use vidcore::auth::Role;
 use vidcore::clock::{Clock, ManualClock};
+use vidcore::doctor::examine;
 use vidcore::id::UserId;
 use vidcore::media::Transcoder;
 use vidcore::media::simulated::SimulatedTranscoder;
@@ -39,7 +40,7 @@ pub(crate) struct TestApp {
     pub(crate) clock: ManualClock,
     pub(crate) folder: TempDir,
     client: reqwest::Client,
-    contract: Contract,
+    pub(crate) contract: Contract,
     stop: Stop,
     run: JoinHandle<Drained>,
 }
@@ -113,11 +114,14 @@ impl TestApp {
         Self::builder().start().await
     }
 
-    /// Stops the server and the platform.
+    /// Stops the server and the platform, and holds what is left to every invariant.
     pub(crate) async fn finish(self) {
         self.stop.ask();
         bounded(self.run).await.expect("the server ends well");
         bounded(self.platform.shutdown()).await;
+        let examined = examine(&**self.platform.store(), self.platform.objects(), true).await;
+        let findings = examined.expect("an examination ends").findings;
+        assert!(findings.is_empty(), "{findings:?}");
     }
 
     pub(crate) fn call(&self, method: Method, path: &str) -> Call<'_> {
@@ -191,7 +195,11 @@ impl TestApp {
         let draft = self.draft(owner, title, visibility).await;
         let id = text(&draft["id"]);
         self.bring(owner, id, CLIP).await;
-        self.until(owner, &format!("/api/v1/videos/{id}"), |video| video["status"] == "ready").await
+        let video = self.until(owner, &format!("/api/v1/videos/{id}"), |video| video["status"] == "ready").await;
+        // The job itself ends a moment after what it published.
+        let ended = |job: &Value| matches!(text(&job["state"]), "done" | "dead" | "cancelled");
+        self.until(owner, "/api/v1/jobs", |page| page["items"].as_array().expect("items").iter().all(ended)).await;
+        video
     }
 
     /// Asks until the worker has done its part; it has a thread of its own, which no clock moves.

@@ -23,6 +23,8 @@ fn output(command: &mut Command) -> Output {
 struct Served {
     child: Child,
     log: Lines<BufReader<ChildStderr>>,
+    /// Its data.
+    _folder: tempfile::TempDir,
 }
 
 impl Served {
@@ -30,10 +32,12 @@ impl Served {
     fn start() -> (Self, String) {
         let mut command = vidserver(&["serve", "--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0"]);
         // Longer than any test waits: a drain that is not cut short fails it.
-        command.env("VID_SERVER__DRAIN_MS", "600000").current_dir(std::env::temp_dir());
+        command.env("VID_SERVER__DRAIN_MS", "600000");
+        let folder = tempfile::tempdir().expect("a folder");
+        command.env("VID_MEDIA__TRANSCODER", "simulated").current_dir(folder.path());
         let mut child = command.stderr(Stdio::piped()).spawn().expect("the program starts");
         let log = BufReader::new(child.stderr.take().expect("piped")).lines();
-        let mut served = Self { child, log };
+        let mut served = Self { child, log, _folder: folder };
         let api = served.listening("api");
         served.listening("metrics");
         (served, api)

@@ -2,7 +2,6 @@
 
 use http::Method;
 use serde_json::{Map, Value};
-use vidserver::app::App;
 
 use crate::app::Answer;
 
@@ -15,10 +14,6 @@ pub(crate) struct Contract {
 impl Contract {
     pub(crate) fn new(document: &utoipa::openapi::OpenApi) -> Self {
         Self { document: serde_json::to_value(document).expect("a document is JSON") }
-    }
-
-    pub(crate) fn of(app: &App) -> Self {
-        Self::new(&app.openapi)
     }
 
     /// Path templates with their operations by method.

@@ -95,7 +95,7 @@ async fn a_cursor_opens_only_the_list_it_came_from() {
         format!("/api/v1/videos?cursor={found}"),
         format!("/api/v1/search?q=cat&cursor={newest}"),
         format!("/api/v1/search?q=dog&cursor={found}"),
-        format!("/api/v1/videos?cursor={}x", newest),
+        format!("/api/v1/videos?cursor={newest}x"),
         format!("/api/v1/videos?cursor={}", &newest[1..]),
         "/api/v1/videos?cursor=".to_owned(),
         "/api/v1/videos?cursor=%00".to_owned(),

@@ -24,7 +24,7 @@ use crate::running::RunningServer;
 use crate::server::Stop;
 use client::{ApiClient, Source};
 
-/// Ten seconds of ffmpeg's own test picture and tone.
+/// Eight seconds of moving colours and a chord, made by ffmpeg's own sources.
 const CLIP: &[u8] = include_bytes!("../../../../fixtures/demo.mp4");
 
 /// How often the server is asked how far it is.
@@ -33,7 +33,7 @@ const POLL: Duration = Duration::from_millis(100);
 /// Flags of `demo`.
 #[derive(Debug, Args)]
 pub(super) struct DemoFlags {
-    /// Video to upload; a ten-second clip from the program itself by default
+    /// Video to upload; a short clip from the program itself by default
     file: Option<PathBuf>,
     /// Folder to keep everything in; a fresh temporary one, removed at the end, by default
     #[arg(long, value_name = "DIR")]

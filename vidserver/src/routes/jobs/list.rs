@@ -1,8 +1,9 @@
 //! `GET /jobs`
 
-use axum::extract::{OriginalUri, State};
+use axum::extract::State;
 use axum::response::Response;
 use garde::Validate;
+use http::Uri;
 use serde::Deserialize;
 use utoipa::IntoParams;
 use vidcore::id::VideoId;
@@ -51,10 +52,10 @@ pub(crate) async fn list(
     State(state): State<ApiState>,
     Caller(actor): Caller,
     Query(JobListing { state: wanted, video_id, limit, cursor }): Query<JobListing>,
-    OriginalUri(uri): OriginalUri,
+    uri: Uri,
     held: IfNoneMatch,
 ) -> Result<Response, Problem> {
     let query = JobQuery { state: wanted, video: video_id };
     let page = state.platform.jobs().list(&actor, query, cursor.as_deref(), paging::limit(limit)).await?;
-    Ok(render::page(page, &uri, &held, Audience::Caller))
+    Ok(render::page(page, state.platform.links(), &uri, &held, Audience::Caller))
 }

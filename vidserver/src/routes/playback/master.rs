@@ -2,14 +2,14 @@
 
 use axum::extract::State;
 use axum::response::Response;
-use http::HeaderMap;
 use vidcore::id::VideoId;
 use vidcore::media::playback::Grant;
 
 use crate::extract::Path;
 use crate::problem::{Problem, ProblemBody};
+use crate::routes::ApiState;
 use crate::routes::playback::grant::{PublicPath, TokenPath};
-use crate::routes::{ApiState, playback::send};
+use crate::routes::playback::send::{self, Wanted};
 
 /// The master playlist (RFC 8216), by token
 #[utoipa::path(
@@ -24,9 +24,9 @@ use crate::routes::{ApiState, playback::send};
 pub(crate) async fn by_token(
     State(state): State<ApiState>,
     Path(path): Path<TokenPath>,
-    headers: HeaderMap,
+    wanted: Wanted,
 ) -> Result<Response, Problem> {
-    answer(&state, path.into(), &headers).await
+    answer(&state, path.into(), &wanted).await
 }
 
 /// The master playlist (RFC 8216), of a public or unlisted video
@@ -46,14 +46,14 @@ pub(crate) async fn by_token(
 pub(crate) async fn public(
     State(state): State<ApiState>,
     Path(path): Path<PublicPath>,
-    headers: HeaderMap,
+    wanted: Wanted,
 ) -> Result<Response, Problem> {
-    answer(&state, path.into(), &headers).await
+    answer(&state, path.into(), &wanted).await
 }
 
-async fn answer(state: &ApiState, grant: Grant, headers: &HeaderMap) -> Result<Response, Problem> {
+async fn answer(state: &ApiState, grant: Grant, wanted: &Wanted) -> Result<Response, Problem> {
     let playback = state.platform.playback();
     let playable = playback.open(&grant).await?;
     let playlist = playback.master_playlist(&playable).await?;
-    Ok(send::playlist(playlist, playable.shared, headers))
+    Ok(send::playlist(playlist, playable.shared, wanted))
 }

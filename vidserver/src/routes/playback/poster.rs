@@ -2,14 +2,14 @@
 
 use axum::extract::State;
 use axum::response::Response;
-use http::HeaderMap;
 use vidcore::id::VideoId;
 use vidcore::media::playback::Grant;
 
 use crate::extract::Path;
 use crate::problem::{Problem, ProblemBody};
+use crate::routes::ApiState;
 use crate::routes::playback::grant::{PublicPath, TokenPath};
-use crate::routes::{ApiState, playback::send};
+use crate::routes::playback::send::{self, Wanted};
 
 /// The poster, by token
 #[utoipa::path(
@@ -27,9 +27,9 @@ use crate::routes::{ApiState, playback::send};
 pub(crate) async fn by_token(
     State(state): State<ApiState>,
     Path(path): Path<TokenPath>,
-    headers: HeaderMap,
+    wanted: Wanted,
 ) -> Result<Response, Problem> {
-    answer(&state, path.into(), &headers).await
+    answer(&state, path.into(), &wanted).await
 }
 
 /// The poster, of a public or unlisted video
@@ -52,14 +52,14 @@ pub(crate) async fn by_token(
 pub(crate) async fn public(
     State(state): State<ApiState>,
     Path(path): Path<PublicPath>,
-    headers: HeaderMap,
+    wanted: Wanted,
 ) -> Result<Response, Problem> {
-    answer(&state, path.into(), &headers).await
+    answer(&state, path.into(), &wanted).await
 }
 
-async fn answer(state: &ApiState, grant: Grant, headers: &HeaderMap) -> Result<Response, Problem> {
+async fn answer(state: &ApiState, grant: Grant, wanted: &Wanted) -> Result<Response, Problem> {
     let playback = state.platform.playback();
     let playable = playback.open(&grant).await?;
     let object = playback.poster(&playable).await?;
-    send::object(playback, &object, headers).await
+    send::object(playback, &object, wanted).await
 }

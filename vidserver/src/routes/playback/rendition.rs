@@ -2,14 +2,14 @@
 
 use axum::extract::State;
 use axum::response::Response;
-use http::HeaderMap;
 use serde::Deserialize;
 use vidcore::id::VideoId;
 use vidcore::media::playback::Grant;
 
 use crate::extract::Path;
 use crate::problem::{Problem, ProblemBody};
-use crate::routes::{ApiState, playback::send};
+use crate::routes::ApiState;
+use crate::routes::playback::send::{self, Wanted};
 
 /// A file of a rendition, by token.
 #[derive(Debug, Deserialize)]
@@ -49,9 +49,9 @@ pub struct PublicFile {
 pub(crate) async fn by_token(
     State(state): State<ApiState>,
     Path(TokenFile { token, rendition, file }): Path<TokenFile>,
-    headers: HeaderMap,
+    wanted: Wanted,
 ) -> Result<Response, Problem> {
-    answer(&state, Grant::Token(token), &rendition, &file, &headers).await
+    answer(&state, Grant::Token(token), &rendition, &file, &wanted).await
 }
 
 /// A media playlist, init segment or segment of a public or unlisted video
@@ -76,9 +76,9 @@ pub(crate) async fn by_token(
 pub(crate) async fn public(
     State(state): State<ApiState>,
     Path(PublicFile { video, epoch, rendition, file }): Path<PublicFile>,
-    headers: HeaderMap,
+    wanted: Wanted,
 ) -> Result<Response, Problem> {
-    answer(&state, Grant::Public { video, epoch }, &rendition, &file, &headers).await
+    answer(&state, Grant::Public { video, epoch }, &rendition, &file, &wanted).await
 }
 
 async fn answer(
@@ -86,10 +86,10 @@ async fn answer(
     grant: Grant,
     rendition: &str,
     file: &str,
-    headers: &HeaderMap,
+    wanted: &Wanted,
 ) -> Result<Response, Problem> {
     let playback = state.platform.playback();
     let playable = playback.open(&grant).await?;
     let object = playback.rendition_object(&playable, rendition, file).await?;
-    send::object(playback, &object, headers).await
+    send::object(playback, &object, wanted).await
 }

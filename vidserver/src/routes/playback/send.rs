@@ -1,12 +1,16 @@
 //! Sending playlists and objects: conditions, ranges, and what may be kept by whom.
 
+use std::convert::Infallible;
+
 use axum::body::Body;
+use axum::extract::FromRequestParts;
 use axum::response::{IntoResponse, Response};
 use http::header::{
     ACCEPT_RANGES, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG,
     IF_NONE_MATCH, IF_RANGE, RANGE,
 };
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use vidcore::media::playback::{PlayableObject, Playback};
 use vidcore::storage::objects::sha256;
 
@@ -25,12 +29,27 @@ const SHARED_SEGMENT: &str = "public, max-age=31536000, immutable";
 /// What a token opens is its holder's alone.
 const PRIVATE: &str = "private, max-age=60";
 
+/// What a request wants of a file besides its path.
+#[derive(Debug, Clone)]
+pub(crate) struct Wanted {
+    method: Method,
+    headers: HeaderMap,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Wanted {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        Ok(Self { method: parts.method.clone(), headers: parts.headers.clone() })
+    }
+}
+
 /// A playlist made for this answer.
-pub(crate) fn playlist(text: String, shared: bool, request: &HeaderMap) -> Response {
+pub(crate) fn playlist(text: String, shared: bool, wanted: &Wanted) -> Response {
     let tag = tag(&sha256(text.as_bytes()));
     let cache = if shared { SHARED_PLAYLIST } else { PRIVATE };
     let headers = [(CACHE_CONTROL, HeaderValue::from_static(cache)), (ETAG, header(&tag))];
-    if holds(request, &tag) {
+    if holds(&wanted.headers, &tag) {
         return (StatusCode::NOT_MODIFIED, headers).into_response();
     }
     (headers, [(CONTENT_TYPE, HeaderValue::from_static(PLAYLIST))], text).into_response()
@@ -40,7 +59,7 @@ pub(crate) fn playlist(text: String, shared: bool, request: &HeaderMap) -> Respo
 pub(crate) async fn object(
     playback: &Playback,
     playable: &PlayableObject,
-    request: &HeaderMap,
+    wanted: &Wanted,
 ) -> Result<Response, Problem> {
     let object = &playable.object;
     let tag = tag(&object.sha256);
@@ -48,14 +67,14 @@ pub(crate) async fn object(
     headers.insert(ETAG, header(&tag));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static(cache_control(playable)));
     headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
-    if holds(request, &tag) {
+    if holds(&wanted.headers, &tag) {
         return Ok((StatusCode::NOT_MODIFIED, headers).into_response());
     }
     headers.insert(CONTENT_TYPE, header(&object.content_type));
     // Whatever a browser makes of the type, the bytes are never a page of this origin.
     headers.insert(CONTENT_DISPOSITION, HeaderValue::from_static("inline"));
     let size = object.size_bytes;
-    let (status, part) = match asked(request, &tag, size) {
+    let (status, part) = match asked(wanted, &tag, size) {
         Asked::Whole => (StatusCode::OK, None),
         Asked::Part(part) => {
             let text = format!("bytes {}-{}/{size}", part.start, part.end - 1);
@@ -69,6 +88,9 @@ pub(crate) async fn object(
     };
     let length = part.as_ref().map_or(size, |part| part.end - part.start);
     headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+    if wanted.method == Method::HEAD {
+        return Ok((status, headers).into_response());
+    }
     let bytes = playback.bytes(playable, part).await?;
     Ok((status, headers, Body::from_stream(bytes)).into_response())
 }
@@ -82,11 +104,11 @@ fn cache_control(playable: &PlayableObject) -> &'static str {
 }
 
 /// What the request asks for. `If-Range` with another tag, or with a date, asks for the whole
-/// (RFC 9110 §13.1.5).
-fn asked(request: &HeaderMap, tag: &str, size: u64) -> Asked {
-    let current = text(request, &IF_RANGE).is_none_or(|condition| condition == tag);
-    match text(request, &RANGE) {
-        Some(header) if current => range::parse(header, size),
+/// (RFC 9110 §13.1.5), and so does every method but GET (§14.2).
+fn asked(Wanted { method, headers }: &Wanted, tag: &str, size: u64) -> Asked {
+    let current = headers.get(IF_RANGE).is_none_or(|condition| condition.as_bytes() == tag.as_bytes());
+    match headers.get(RANGE).and_then(|value| value.to_str().ok()) {
+        Some(header) if current && method == Method::GET => range::parse(header, size),
         _ => Asked::Whole,
     }
 }
@@ -98,10 +120,6 @@ fn holds(request: &HeaderMap, tag: &str) -> bool {
         .iter()
         .filter_map(|value| value.to_str().ok())
         .any(|value| value.split(',').map(str::trim).any(|held| held == "*" || held.trim_start_matches("W/") == tag))
-}
-
-fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
-    headers.get(name).and_then(|value| value.to_str().ok())
 }
 
 /// A strong tag of the bytes: the first 128 bits of their hash.

@@ -17,7 +17,7 @@ use crate::routes::{ApiState, render};
 #[derive(Debug, Deserialize, Validate, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewUpload {
-    /// The file's exact size.
+    /// The file's exact size; at most what the server takes (16 GiB by default).
     #[garde(skip)]
     #[schema(minimum = 1)]
     pub size_bytes: u64,

@@ -18,7 +18,11 @@ use crate::routes::{ApiState, render};
 pub struct AccountPatch {
     /// The name shown, 1 to 80 characters. It cannot be taken away.
     #[garde(skip)]
-    #[schema(min_length = 1, max_length = 80)]
+    #[schema(
+        min_length = 1,
+        max_length = 80,
+        pattern = r"^[^\x00-\x1f\x7f-\x9f]*[^\s\x00-\x1f\x7f-\x9f][^\x00-\x1f\x7f-\x9f]*$"
+    )]
     pub display_name: String,
 }
 

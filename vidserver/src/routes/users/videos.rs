@@ -1,8 +1,9 @@
 //! `GET /users/{id}/videos`
 
-use axum::extract::{OriginalUri, State};
+use axum::extract::State;
 use axum::response::Response;
 use garde::Validate;
+use http::Uri;
 use serde::Deserialize;
 use utoipa::IntoParams;
 use vidcore::catalog::view::VideoView;
@@ -53,12 +54,12 @@ pub(crate) async fn videos(
     Path(user): Path<UserRef>,
     MaybeCaller(actor): MaybeCaller,
     Query(listing): Query<OwnerListing>,
-    OriginalUri(uri): OriginalUri,
+    uri: Uri,
     held: IfNoneMatch,
 ) -> Result<Response, Problem> {
     let owner = user.resolve(actor.as_ref())?;
     let limit = paging::limit(listing.limit);
     let catalog = state.platform.catalog();
     let page = catalog.of_owner(actor.as_ref(), owner, listing.trash, listing.cursor.as_deref(), limit).await?;
-    Ok(render::page(page, &uri, &held, Audience::of(actor.as_ref())))
+    Ok(render::page(page, state.platform.links(), &uri, &held, Audience::of(actor.as_ref())))
 }

@@ -6,6 +6,7 @@ use garde::Validate;
 use http::StatusCode;
 use serde::Deserialize;
 use utoipa::ToSchema;
+use utoipa::openapi::schema::{ArrayBuilder, ObjectBuilder, Schema, Type};
 use vidcore::catalog::view::VideoView;
 use vidcore::catalog::{CreateVideo, Visibility};
 
@@ -19,22 +20,35 @@ use crate::routes::{ApiState, render};
 pub struct NewVideo {
     /// 1 to 120 characters without control characters.
     #[garde(skip)]
-    #[schema(min_length = 1, max_length = 120)]
+    #[schema(
+        min_length = 1,
+        max_length = 120,
+        pattern = r"^[^\x00-\x1f\x7f-\x9f]*[^\s\x00-\x1f\x7f-\x9f][^\x00-\x1f\x7f-\x9f]*$"
+    )]
     pub title: String,
     /// At most 5,000 characters.
     #[garde(skip)]
     #[serde(default)]
-    #[schema(max_length = 5000)]
+    #[schema(max_length = 5000, pattern = r"^[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]*$")]
     pub description: String,
     /// At most 20, each 1 to 40 characters.
     #[garde(skip)]
     #[serde(default)]
-    #[schema(max_items = 20)]
+    #[schema(schema_with = tags_schema)]
     pub tags: Vec<String>,
     /// Who may see it once it is playable; `private` by default.
     #[garde(skip)]
     #[serde(default)]
     pub visibility: Visibility,
+}
+
+/// At most 20 lines of 1 to 40 characters.
+pub(crate) fn tags_schema() -> Schema {
+    let line = r"^[^\x00-\x1f\x7f-\x9f]*[^\s\x00-\x1f\x7f-\x9f][^\x00-\x1f\x7f-\x9f]*$";
+    let tag =
+        ObjectBuilder::new().schema_type(Type::String).min_length(Some(1)).max_length(Some(40)).pattern(Some(line));
+    let description = "At most 20, each 1 to 40 characters without control characters.";
+    ArrayBuilder::new().items(tag).max_items(Some(20)).description(Some(description)).into()
 }
 
 /// Creates a draft

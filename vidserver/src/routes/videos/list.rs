@@ -1,7 +1,8 @@
 //! `GET /videos`
 
-use axum::extract::{OriginalUri, State};
+use axum::extract::State;
 use axum::response::Response;
+use http::Uri;
 use vidcore::catalog::view::VideoView;
 use vidcore::page::Page;
 
@@ -23,9 +24,9 @@ use crate::routes::{ApiState, paging, render};
 pub(crate) async fn list(
     State(state): State<ApiState>,
     Query(Paging { limit, cursor }): Query<Paging>,
-    OriginalUri(uri): OriginalUri,
+    uri: Uri,
     held: IfNoneMatch,
 ) -> Result<Response, Problem> {
     let page = state.platform.catalog().public(cursor.as_deref(), paging::limit(limit)).await?;
-    Ok(render::page(page, &uri, &held, Audience::Everybody))
+    Ok(render::page(page, state.platform.links(), &uri, &held, Audience::Everybody))
 }

@@ -6,12 +6,14 @@ use garde::Validate;
 use http::StatusCode;
 use serde::Deserialize;
 use utoipa::ToSchema;
+use utoipa::openapi::schema::{ObjectBuilder, OneOfBuilder, Schema, Type};
 use vidcore::catalog::view::VideoView;
 use vidcore::catalog::{VideoPatch, Visibility};
 use vidcore::id::VideoId;
 
 use crate::extract::{Caller, IfMatch, Keyed, MergePatch, Path, present};
 use crate::problem::{FieldError, Problem, ProblemBody, code};
+use crate::routes::videos::create::tags_schema;
 use crate::routes::{ApiState, render};
 
 /// What of a video its owner may change (RFC 7396): absent leaves it, `null` takes it away where that
@@ -22,23 +24,30 @@ pub struct VideoMergePatch {
     /// 1 to 120 characters. It cannot be taken away.
     #[garde(skip)]
     #[serde(deserialize_with = "present")]
-    #[schema(value_type = String, required = false, min_length = 1, max_length = 120)]
+    #[schema(value_type = String, required = false, min_length = 1, max_length = 120,
+        pattern = r"^[^\x00-\x1f\x7f-\x9f]*[^\s\x00-\x1f\x7f-\x9f][^\x00-\x1f\x7f-\x9f]*$")]
     pub title: Option<Option<String>>,
     /// At most 5,000 characters; `null` is empty.
     #[garde(skip)]
     #[serde(deserialize_with = "present")]
-    #[schema(value_type = Option<String>, max_length = 5000)]
+    #[schema(value_type = Option<String>, max_length = 5000,
+        pattern = r"^[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]*$")]
     pub description: Option<Option<String>>,
     /// All tags; `null` is none.
     #[garde(skip)]
     #[serde(deserialize_with = "present")]
-    #[schema(value_type = Option<Vec<String>>, max_items = 20)]
+    #[schema(schema_with = nullable_tags_schema)]
     pub tags: Option<Option<Vec<String>>>,
     /// Who may see it. It cannot be taken away.
     #[garde(skip)]
     #[serde(deserialize_with = "present")]
     #[schema(value_type = Visibility, required = false)]
     pub visibility: Option<Option<Visibility>>,
+}
+
+fn nullable_tags_schema() -> Schema {
+    let null = ObjectBuilder::new().schema_type(Type::Null);
+    OneOfBuilder::new().item(tags_schema()).item(null).description(Some("All tags; `null` is none.")).into()
 }
 
 impl VideoMergePatch {

@@ -1,15 +1,18 @@
 //! `GET /search`
 
-use axum::extract::{OriginalUri, State};
+use axum::extract::State;
 use axum::response::Response;
 use garde::Validate;
+use http::Uri;
 use serde::Deserialize;
 use utoipa::IntoParams;
+use vidcore::catalog::CatalogError;
 use vidcore::catalog::view::VideoView;
+use vidcore::invalid::FieldProblem;
 use vidcore::page::Page;
 
 use crate::extract::{IfNoneMatch, Query};
-use crate::problem::{Problem, ProblemBody};
+use crate::problem::{FieldError, Problem, ProblemBody, code};
 use crate::routes::render::Audience;
 use crate::routes::{ApiState, paging, render};
 
@@ -41,16 +44,30 @@ pub struct Search {
     responses(
         (status = 200, description = "A page", body = Page<VideoView>),
         (status = 304, description = "The caller holds it already"),
-        (status = 400, description = "`bad_cursor`, `invalid_query`", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 422, description = "`invalid_body`: no letter or digit to look for", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 400, description = "`bad_cursor`, `invalid_query`, also for a text without a letter or digit", body = ProblemBody, content_type = "application/problem+json"),
     )
 )]
 pub(crate) async fn search(
     State(state): State<ApiState>,
     Query(Search { q, limit, cursor }): Query<Search>,
-    OriginalUri(uri): OriginalUri,
+    uri: Uri,
     held: IfNoneMatch,
 ) -> Result<Response, Problem> {
-    let page = state.platform.catalog().search(&q, cursor.as_deref(), paging::limit(limit)).await?;
-    Ok(render::page(page, &uri, &held, Audience::Everybody))
+    let found = state.platform.catalog().search(&q, cursor.as_deref(), paging::limit(limit)).await;
+    let page = found.map_err(refusal)?;
+    Ok(render::page(page, state.platform.links(), &uri, &held, Audience::Everybody))
+}
+
+/// What the library finds wrong with the text is wrong with a parameter here, not with a body.
+fn refusal(error: CatalogError) -> Problem {
+    match error {
+        CatalogError::Invalid(problems) => {
+            let parameter = |problem: FieldProblem| FieldError {
+                pointer: format!("?{}", problem.field.trim_start_matches('/')),
+                detail: problem.message,
+            };
+            Problem::new(code::INVALID_QUERY).errors(problems.into_iter().map(parameter).collect())
+        }
+        error => error.into(),
+    }
 }

@@ -1,0 +1,144 @@
+//! Limits as callers meet them: refused in time, told when to come back.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use vidcore::platform::Settings;
+use vidcore::platform::settings::LimitSettings;
+
+use crate::app::{Answer, TestApp, User};
+
+/// The shipped limits.
+fn shipped(settings: &mut Settings) {
+    settings.rate_limits = Settings::default().rate_limits;
+}
+
+/// Refused for its body, which comes after the limit: the cheapest call that counts as a write.
+async fn write(app: &TestApp, user: &User) -> Answer {
+    app.post("/api/v1/videos").by(user).json(&json!({})).send().await
+}
+
+fn only(name: &str, burst: u32) -> impl FnOnce(&mut Settings) {
+    let limit = LimitSettings { limit: burst + 1, window_s: 60, burst };
+    let policies = [(name.to_owned(), limit)].into();
+    |settings| settings.rate_limits.policies = policies
+}
+
+#[tokio::test]
+async fn a_user_writes_20_times_and_then_once_in_45_seconds() {
+    let app = TestApp::builder().settings(shipped).start().await;
+    let (ada, eve) = (app.user("ada").await, app.user("eve").await);
+    for left in (0..20).rev() {
+        let answer = write(&app, &ada).await.expect(422);
+        assert_eq!("\"write.user\";q=100;w=3600", answer.header("ratelimit-policy"));
+        assert_eq!(format!("\"write.user\";r={left};t={}", (20 - left) * 45), answer.header("ratelimit"));
+    }
+    let refused = write(&app, &ada).await;
+    insta::assert_json_snapshot!(refused.redacted());
+    assert_eq!("rate_limited", refused.clone().problem(429));
+    assert_eq!("45", refused.header("retry-after"));
+    assert_eq!("\"write.user\";r=0;t=900", refused.header("ratelimit"));
+    assert_eq!("\"write.user\";q=100;w=3600", refused.header("ratelimit-policy"));
+    // Other users and other classes have budgets of their own.
+    write(&app, &eve).await.expect(422);
+    app.get("/api/v1/users/me").by(&ada).send().await.expect(200);
+
+    app.clock.advance(Duration::from_millis(44_999));
+    assert_eq!("1", write(&app, &ada).await.header("retry-after"));
+    app.clock.advance(Duration::from_millis(1));
+    write(&app, &ada).await.expect(422);
+    write(&app, &ada).await.expect(429);
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn a_refused_call_has_no_effect() {
+    let app = TestApp::builder().settings(only("write.user", 1)).start().await;
+    let ada = app.user("ada").await;
+    app.draft(&ada, "first", "private").await;
+    let second = app.post("/api/v1/videos").by(&ada).key("k").json(&json!({"title": "second"}));
+    second.send().await.expect(429);
+    let list = app.get("/api/v1/users/me/videos").by(&ada).send().await.json();
+    assert_eq!(1, list["items"].as_array().map_or(0, Vec::len));
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn strangers_are_counted_by_their_address() {
+    let app = TestApp::builder().settings(only("read.address", 2)).start().await;
+    for path in ["/api/v1/videos", "/api/v1/videos/popular"] {
+        app.get(path).send().await.expect(200);
+    }
+    let refused = app.get("/api/v1/videos").send().await;
+    assert!(refused.header("ratelimit").starts_with("\"read.address\";r=0;"));
+    assert_eq!("rate_limited", refused.problem(429));
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn nobody_hides_behind_a_header_that_no_proxy_wrote() {
+    let app = TestApp::builder().settings(only("read.address", 2)).start().await;
+    let from = |address: &str| app.get("/api/v1/videos").header("x-forwarded-for", address);
+    from("192.0.2.1").send().await.expect(200);
+    from("192.0.2.2").send().await.expect(200);
+    from("192.0.2.3").send().await.expect(429);
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn a_trusted_proxy_is_believed_from_the_right() {
+    let proxies = vec!["127.0.0.0/8".to_owned()];
+    let app = TestApp::builder()
+        .settings(only("read.address", 2))
+        .settings(|settings| settings.rate_limits.trusted_proxies = proxies)
+        .start()
+        .await;
+    let from = |chain: &str| app.get("/api/v1/videos").header("x-forwarded-for", chain);
+    from("192.0.2.1").send().await.expect(200);
+    from("198.51.100.7, 192.0.2.1").send().await.expect(200);
+    from("198.51.100.8, 192.0.2.1").send().await.expect(429);
+    from("192.0.2.2").send().await.expect(200);
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn a_login_is_limited_before_any_password_is_checked() {
+    let app = TestApp::builder().settings(only("login.address", 1)).start().await;
+    let body = json!({"email": "ada@example.org", "password": "wrong password"});
+    let login = || app.post("/api/v1/auth/login").json(&body);
+    login().send().await.expect(401);
+    login().send().await.expect(429);
+    app.clock.advance(Duration::from_secs(60));
+    login().send().await.expect(401);
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn the_limits_are_shown_and_looking_takes_nothing_from_the_others() {
+    let app = TestApp::builder().settings(shipped).start().await;
+    let ada = app.user("ada").await;
+    write(&app, &ada).await.expect(422);
+    let limits = async || app.get("/api/v1/limits").by(&ada).send().await.expect(200);
+    insta::assert_json_snapshot!(limits().await.redacted());
+    let others = |answer: Answer| {
+        let mut items = answer.json()["items"].as_array().expect("items").clone();
+        // The call itself is a read.
+        items.retain(|limit| !limit["policy"].as_str().is_some_and(|name| name.starts_with("read.")));
+        items
+    };
+    let first: Vec<Value> = others(limits().await);
+    assert_eq!(first, others(limits().await));
+    app.get("/api/v1/limits").send().await.expect(200);
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn health_and_documents_are_never_refused() {
+    let app = TestApp::builder().settings(only("read.address", 1)).start().await;
+    app.get("/api/v1/videos").send().await.expect(200);
+    app.get("/api/v1/videos").send().await.expect(429);
+    for path in ["/healthz", "/readyz", "/api/v1/openapi.json", "/docs/problems/rate_limited", "/docs/"] {
+        app.get(path).send().await.expect(200);
+    }
+    app.finish().await;
+}

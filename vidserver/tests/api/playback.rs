@@ -1,0 +1,231 @@
+//! Watching: links, ranges, what may be kept, and how links end.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::app::{CLIP, TestApp, User, text};
+
+const NOBODY: &str = "/api/v1/playback/public/video_00000000000000000000000000/0/file.mp4";
+
+/// The public path of a video's file.
+fn public(video: &Value) -> &str {
+    text(&video["playback"]["url"])
+}
+
+/// A signed-up user with a public video that plays.
+async fn playing(app: &TestApp) -> (User, Value) {
+    let ada = app.user("ada").await;
+    let video = app.ready(&ada, "A film", "public").await;
+    (ada, video)
+}
+
+async fn mint(app: &TestApp, owner: &User, video: &Value, body: Value) -> Value {
+    let path = format!("/api/v1/videos/{}/playback-tokens", text(&video["id"]));
+    app.post(&path).by(owner).json(&body).send().await.expect(201).json()
+}
+
+#[tokio::test]
+async fn a_public_video_is_sent_whole_and_may_be_kept() {
+    let app = TestApp::start().await;
+    let (_, video) = playing(&app).await;
+    let answer = app.get(public(&video)).send().await.expect(200);
+    assert_eq!(CLIP, answer.body);
+    assert_eq!("video/mp4", answer.header("content-type"));
+    assert_eq!("public, max-age=31536000, immutable", answer.header("cache-control"));
+    assert_eq!(("bytes", "inline"), (answer.header("accept-ranges"), answer.header("content-disposition")));
+    let tag = answer.header("etag").to_owned();
+    for held in [tag.as_str(), "*", &format!("\"x\", {tag}"), &format!("W/{tag}")] {
+        let same = app.get(public(&video)).header("if-none-match", held).send().await.expect(304);
+        assert_eq!((tag.as_str(), 0), (same.header("etag"), same.body.len()));
+    }
+    app.get(public(&video)).header("if-none-match", "nonsense").send().await.expect(200);
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn one_range_is_sent_alone() {
+    let app = TestApp::start().await;
+    let (_, video) = playing(&app).await;
+    let (size, last) = (CLIP.len(), CLIP.len() - 1);
+    for (range, from, to) in [
+        ("bytes=0-0".to_owned(), 0, 0),
+        ("bytes=10-19".to_owned(), 10, 19),
+        ("bytes=10-".to_owned(), 10, last),
+        ("bytes=-10".to_owned(), size - 10, last),
+        (format!("bytes=-{}", size * 2), 0, last),
+        (format!("bytes={last}-99999999999999999999"), last, last),
+    ] {
+        let part = app.get(public(&video)).header("range", &range).send().await.expect(206);
+        assert_eq!(format!("bytes {from}-{to}/{size}"), part.header("content-range"), "{range}");
+        assert_eq!(CLIP[from..=to], part.body, "{range}");
+        assert_eq!((to - from + 1).to_string(), part.header("content-length"));
+    }
+    for whole in ["bytes=0-1,5-6", "bytes=5-1", "bytes=x-", "items=0-1", "bytes=", "-"] {
+        assert_eq!(CLIP, app.get(public(&video)).header("range", whole).send().await.expect(200).body, "{whole}");
+    }
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn a_range_outside_the_file_is_416_with_its_size() {
+    let app = TestApp::start().await;
+    let (_, video) = playing(&app).await;
+    for range in [format!("bytes={}-", CLIP.len()), "bytes=-0".to_owned(), "bytes=99999999999999999999-".to_owned()] {
+        let refused = app.get(public(&video)).header("range", &range).send().await;
+        assert_eq!(format!("bytes */{}", CLIP.len()), refused.header("content-range"));
+        assert_eq!("range_not_satisfiable", refused.problem(416));
+    }
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn a_range_of_another_version_gets_the_whole() {
+    let app = TestApp::start().await;
+    let (_, video) = playing(&app).await;
+    let tag = app.head(public(&video)).send().await.expect(200).header("etag").to_owned();
+    let ranged = |condition: &str| app.get(public(&video)).header("range", "bytes=0-9").header("if-range", condition);
+    ranged(&tag).send().await.expect(206);
+    for other in ["\"other\"", &*format!("W/{tag}"), "Thu, 01 Jan 2026 00:00:00 GMT", "ü"] {
+        assert_eq!(CLIP.len(), ranged(other).send().await.expect(200).body.len(), "{other}");
+    }
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn a_head_tells_the_length_and_sends_nothing() {
+    let app = TestApp::start().await;
+    let (ada, video) = playing(&app).await;
+    let token = mint(&app, &ada, &video, json!({})).await;
+    for path in [public(&video), text(&token["url"])] {
+        let head = app.head(path).send().await.expect(200);
+        assert_eq!((CLIP.len().to_string().as_str(), 0), (head.header("content-length"), head.body.len()));
+        // Ranges are defined for GET alone (RFC 9110 section 14.2).
+        let ranged = app.head(path).header("range", "bytes=0-1").send().await.expect(200);
+        assert_eq!(CLIP.len().to_string(), ranged.header("content-length"));
+        app.head(path).header("if-none-match", head.header("etag")).send().await.expect(304);
+    }
+    app.head(NOBODY).send().await.expect(404);
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn a_token_plays_a_private_video_until_it_expires() {
+    let app = TestApp::start().await;
+    let ada = app.user("ada").await;
+    let video = app.ready(&ada, "A film", "private").await;
+    assert_eq!(Value::Null, video["playback"]);
+    let guess = format!("/api/v1/playback/public/{}/0/file.mp4", text(&video["id"]));
+    app.get(&guess).send().await.expect(404);
+
+    let path = format!("/api/v1/videos/{}/playback-tokens", text(&video["id"]));
+    let minted = app.post(&path).by(&ada).json(&json!({"ttl_s": 60})).send().await.expect(201);
+    insta::assert_json_snapshot!(minted.redacted());
+    let links = minted.json();
+    let answer = app.get(text(&links["url"])).send().await.expect(200);
+    assert_eq!(CLIP, answer.body);
+    assert_eq!("private, max-age=60", answer.header("cache-control"));
+    app.clock.advance(Duration::from_secs(59));
+    app.get(text(&links["url"])).send().await.expect(200);
+    app.clock.advance(Duration::from_secs(1));
+    app.get(text(&links["url"])).send().await.expect(404);
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn the_life_of_a_token_has_a_default_and_a_cap() {
+    let app = TestApp::start().await;
+    let (ada, video) = playing(&app).await;
+    let ends = async |body: Value| text(&mint(&app, &ada, &video, body).await["expires_at"]).to_owned();
+    assert_eq!("2026-01-01T06:00:00.000Z", ends(json!({})).await);
+    assert_eq!("2026-01-01T06:00:00.000Z", ends(json!({"ttl_s": null})).await);
+    assert_eq!("2026-01-01T00:00:01.000Z", ends(json!({"ttl_s": 1})).await);
+    assert_eq!("2026-01-08T00:00:00.000Z", ends(json!({"ttl_s": u64::MAX})).await);
+    let path = format!("/api/v1/videos/{}/playback-tokens", text(&video["id"]));
+    for bad in [json!({"ttl_s": 0}), json!({"ttl_s": -1}), json!({"ttl": 1}), json!(null), json!([])] {
+        assert_eq!("invalid_body", app.post(&path).by(&ada).json(&bad).send().await.problem(422), "{bad}");
+    }
+    let draft = app.draft(&ada, "draft", "public").await;
+    let path = format!("/api/v1/videos/{}/playback-tokens", text(&draft["id"]));
+    assert_eq!("wrong_state", app.post(&path).by(&ada).json(&json!({})).send().await.problem(409));
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn a_revocation_kills_every_link() {
+    let app = TestApp::start().await;
+    let (ada, video) = playing(&app).await;
+    let token = mint(&app, &ada, &video, json!({})).await;
+    let path = format!("/api/v1/videos/{}/playback-tokens", text(&video["id"]));
+    app.delete(&path).by(&ada).key("r").send().await.expect(204);
+    for dead in [public(&video), text(&token["url"])] {
+        assert_eq!("not_found", app.get(dead).send().await.problem(404));
+    }
+    // A repetition is no second revocation.
+    let fresh = app.get(&format!("/api/v1/videos/{}", text(&video["id"]))).send().await.expect(200).json();
+    app.delete(&path).by(&ada).key("r").send().await.expect(204);
+    app.get(public(&fresh)).send().await.expect(200);
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn what_becomes_private_or_trashed_stops_playing() {
+    let app = TestApp::start().await;
+    let (ada, video) = playing(&app).await;
+    let token = mint(&app, &ada, &video, json!({})).await;
+    let path = format!("/api/v1/videos/{}", text(&video["id"]));
+    let private = json!({"visibility": "private"});
+    app.patch(&path).by(&ada).header("if-match", "*").json(&private).send().await.expect(200);
+    app.get(public(&video)).send().await.expect(404);
+    app.get(text(&token["url"])).send().await.expect(404);
+    let token = mint(&app, &ada, &video, json!({})).await;
+    app.get(text(&token["url"])).send().await.expect(200);
+    app.delete(&path).by(&ada).send().await.expect(200);
+    app.get(text(&token["url"])).send().await.expect(404);
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn no_path_leads_to_anything_but_a_published_file() {
+    let app = TestApp::start().await;
+    let (ada, video) = playing(&app).await;
+    let token = mint(&app, &ada, &video, json!({})).await;
+    let absent = app.get(NOBODY).send().await.expect(404).redacted();
+    let long = "a".repeat(20_000);
+    for root in [public(&video), text(&token["url"])].map(|url| url.rsplit_once('/').expect("a file").0) {
+        for file in [
+            "master.m3u8",
+            "poster.jpg",
+            "original/index.m3u8",
+            "original/..%2f..%2fvidcore.db",
+            "..%2f..%2fkeys/jwt",
+            "%00/x",
+            "%2e%2e/%2e%2e",
+            "original/%00",
+            "original/%ff",
+            "original/",
+            "file.mp4/",
+            "file.mp4%00",
+            &long,
+            &format!("original/{long}"),
+            "a/b/c/d/e",
+        ] {
+            let answer = app.get(&format!("{root}/{file}")).send().await.expect(404);
+            assert_eq!(absent["code"], answer.json()["code"], "{file}");
+        }
+    }
+    for grant in [
+        "x",
+        "%00",
+        "..%2f",
+        &long,
+        "public",
+        "public/x/0",
+        &format!("public/{}/1", text(&video["id"])),
+        &format!("public/{}/-1", text(&video["id"])),
+        &format!("public/{}/4294967296", text(&video["id"])),
+    ] {
+        app.get(&format!("/api/v1/playback/{grant}/file.mp4")).send().await.expect(404);
+    }
+    app.finish().await;
+}
