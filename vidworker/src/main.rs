@@ -18,7 +18,7 @@ async fn run() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // Nothing is left to tell if standard error is closed.
-            let _ = writeln!(std::io::stderr(), "vidworker: {error}");
+            let _ = writeln!(std::io::stderr(), "vidworker: {}", vidserver::cli::whole_story(&*error));
             ExitCode::FAILURE
         }
     }

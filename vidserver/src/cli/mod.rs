@@ -84,11 +84,13 @@ struct ServeFlags {
 impl Cli {
     /// Runs the command and says what went wrong on standard error.
     pub async fn run(self) -> ExitCode {
-        match self.execute().await {
+        let outcome = self.execute().await;
+        crate::logging::flush();
+        match outcome {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
                 // Nothing is left to tell if standard error is closed.
-                let _ = writeln!(std::io::stderr(), "vidserver: {error}");
+                let _ = writeln!(std::io::stderr(), "vidserver: {}", whole_story(&*error));
                 ExitCode::FAILURE
             }
         }
@@ -132,6 +134,21 @@ impl ServeFlags {
     }
 }
 
+/// An error with what lies behind it, outermost first: the cause is what an operator can act on. A cause
+/// that an outer message has told already is not repeated.
+pub fn whole_story(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        next = cause.source();
+    }
+    text
+}
+
 /// A line on standard output.
 fn say(line: &str) -> Result<(), CommandError> {
     writeln!(std::io::stdout(), "{line}").map_err(CommandError::from)
@@ -146,6 +163,19 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn an_error_is_told_with_its_causes_once_each() {
+        use vidcore::platform::OpenError;
+        use vidcore::store::StoreError;
+
+        let refused = || std::io::Error::other("the disk is gone");
+        let folder = OpenError::Folder(refused());
+        assert_eq!("data folder cannot be used: the disk is gone", whole_story(&folder));
+        let store = StoreError::Unavailable { operation: "open the database", source: refused().into() };
+        let expected = "database unavailable: open the database: the disk is gone";
+        assert_eq!(expected, whole_story(&OpenError::Store(store)));
     }
 
     #[test]

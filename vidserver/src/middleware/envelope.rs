@@ -15,6 +15,7 @@ use vidcore::entropy::Entropy;
 
 use super::request_id::{RequestId, X_REQUEST_ID};
 use super::security::SecurityHeaders;
+use crate::logging::ACCESS;
 use crate::metrics::names;
 use crate::problem::Problem;
 
@@ -133,13 +134,13 @@ impl Running {
     fn log(&self, status: StatusCode, id: &RequestId) {
         let elapsed = self.since.elapsed();
         tracing::info!(
-            target: "vidserver::access",
+            target: ACCESS,
             request_id = id.as_str(),
             method = self.method,
             route = self.route_if_any().unwrap_or(NO_ROUTE),
             status = status.as_u16(),
             duration_us = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX),
-            version = ?self.version,
+            version = version_name(self.version),
             "request"
         );
     }
@@ -164,6 +165,16 @@ fn method_name(method: &Method) -> &'static str {
         Method::PATCH => "PATCH",
         Method::DELETE => "DELETE",
         Method::OPTIONS => "OPTIONS",
+        _ => "other",
+    }
+}
+
+/// As `Debug` shows it, without the way through the formatter.
+fn version_name(version: Version) -> &'static str {
+    match version {
+        Version::HTTP_10 => "HTTP/1.0",
+        Version::HTTP_11 => "HTTP/1.1",
+        Version::HTTP_2 => "HTTP/2.0",
         _ => "other",
     }
 }
