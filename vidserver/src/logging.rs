@@ -1,5 +1,6 @@
 //! Log lines: JSON on standard error, one object per line.
 
+use std::error::Error;
 use std::io;
 
 use tracing_subscriber::EnvFilter;
@@ -29,4 +30,16 @@ pub fn init(settings: &LogSettings) -> Result<(), LogError> {
         LogFormat::Text => builder.try_init(),
     }
     .map_err(|_| LogError::Installed)
+}
+
+/// An error with its causes on one line, the outermost first.
+pub fn with_causes(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        next = cause.source();
+    }
+    text
 }

@@ -4,6 +4,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
+use vidserver::logging::with_causes;
 use vidworker::Cli;
 
 fn main() -> ExitCode {
@@ -18,7 +19,7 @@ async fn run() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // Nothing is left to tell if standard error is closed.
-            let _ = writeln!(std::io::stderr(), "vidworker: {error}");
+            let _ = writeln!(std::io::stderr(), "vidworker: {}", with_causes(error.as_ref()));
             ExitCode::FAILURE
         }
     }

@@ -15,6 +15,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::{Config, Sources};
+use crate::logging::with_causes;
 
 /// What a command that failed says on standard error.
 pub type CommandError = Box<dyn std::error::Error + Send + Sync>;
@@ -88,7 +89,7 @@ impl Cli {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
                 // Nothing is left to tell if standard error is closed.
-                let _ = writeln!(std::io::stderr(), "vidserver: {error}");
+                let _ = writeln!(std::io::stderr(), "vidserver: {}", with_causes(error.as_ref()));
                 ExitCode::FAILURE
             }
         }
