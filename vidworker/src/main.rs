@@ -4,6 +4,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
+use vidserver::logging::whole_story;
 use vidworker::Cli;
 
 fn main() -> ExitCode {
@@ -18,7 +19,7 @@ async fn run() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // Nothing is left to tell if standard error is closed.
-            let _ = writeln!(std::io::stderr(), "vidworker: {}", vidserver::cli::whole_story(&*error));
+            let _ = writeln!(std::io::stderr(), "vidworker: {}", whole_story(&*error));
             ExitCode::FAILURE
         }
     }

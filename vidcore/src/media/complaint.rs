@@ -18,9 +18,11 @@ const MACHINE: [&str; 5] = [
 ];
 
 /// The file's fault.
-const FILE: [&str; 9] = [
+const FILE: [&str; 10] = [
     "Invalid data found when processing input",
     "moov atom not found",
+    // What a demuxer says that finds no packet in the whole file.
+    ": End of file",
     "matches no streams",
     "does not contain any stream",
     "Could not find codec parameters",
@@ -72,6 +74,11 @@ mod tests {
         assert!(
             matches!(error, MediaError::Unacceptable { reason } if reason == "The file is damaged or not a video.")
         );
+    }
+
+    #[test]
+    fn a_file_without_a_single_packet_is_at_fault_itself() {
+        assert!(!judged(1 << 8, "file:/x/source: End of file\n").is_retryable());
     }
 
     #[test]

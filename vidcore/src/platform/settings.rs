@@ -57,7 +57,7 @@ impl Default for Settings {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SqliteSettings {
-    /// Reader threads, each with its own connection; 0 means one per core, at least 2. Default 0.
+    /// Reader threads, each with its own connection; 0 means one per core, at least 2; at most 256. Default 0.
     pub reader_threads: u16,
     /// How long a write waits for another process's write, in milliseconds. Default 5000.
     pub busy_timeout_ms: u64,

@@ -209,7 +209,7 @@ impl Uploads {
             Err(WriteError::TooLong { limit }) => {
                 return Err(UploadError::SizeMismatch { declared: limit, received: limit + 1 });
             }
-            Err(WriteError::Object(error)) => return Err(error.into()),
+            Err(WriteError::Object(error)) => return Err(self.why_not_kept(upload.id, error).await),
         };
         crate::failpoints::hit("received-before-commit");
         match self.record(&upload, &key, written).await {
@@ -218,6 +218,15 @@ impl Uploads {
                 self.discard(&key).await;
                 Err(error)
             }
+        }
+    }
+
+    /// Giving an upload up, or its expiry, deletes its staged bytes under a delivery that is still
+    /// running: what the client is to hear is that, and not that a file has vanished.
+    async fn why_not_kept(&self, id: UploadId, error: ObjectError) -> UploadError {
+        match self.parts.store.upload(id).await {
+            Ok(Some(upload)) => takes_bytes(&upload, self.parts.now()).err().unwrap_or_else(|| error.into()),
+            _ => error.into(),
         }
     }
 

@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
+use futures_util::{StreamExt, stream};
+use tokio::sync::oneshot;
 use vidcore::catalog::{VideoStatus, Visibility};
 use vidcore::storage::{OpenUpload, UploadError, UploadStatus};
 
@@ -121,5 +124,32 @@ async fn an_aborted_upload_leaves_no_bytes() {
     assert!(studio.platform.objects().keys_under("").await.expect("the disk answers").is_empty());
     let late = uploads.complete(&studio.actor, upload.id, None).await;
     assert!(matches!(late, Err(UploadError::WrongState { .. })), "{late:?}");
+    studio.close().await;
+}
+
+#[tokio::test]
+async fn bytes_still_on_their_way_when_the_upload_is_given_up_are_told_so() {
+    let studio = Studio::open(Plan::default()).await;
+    let draft = studio.draft(Visibility::Public).await;
+    let (uploads, bytes) = (studio.platform.uploads(), read_fixture("landscape.mp4"));
+    let input = OpenUpload { size_bytes: bytes.len() as u64, sha256: None };
+    let upload = uploads.open(&studio.actor, draft.id, input, None).await.expect("it is allowed").into_inner();
+    let admitted = uploads.admit_own(&studio.actor, upload.id).await.expect("it is the actor's");
+    let ((polled, begun), (go, gone)) = (oneshot::channel(), oneshot::channel::<()>());
+    let stream = stream::once(async move {
+        polled.send(()).expect("the test waits");
+        gone.await.expect("the test goes on");
+        Ok(Bytes::from(bytes))
+    });
+    let receiving = tokio::spawn({
+        let uploads = uploads.clone();
+        async move { uploads.receive(admitted, stream.boxed()).await }
+    });
+    begun.await.expect("the first bytes are asked for");
+    uploads.abort(&studio.actor, upload.id, None).await.expect("it is open");
+    go.send(()).expect("the delivery is running");
+    let outcome = receiving.await.expect("it does not panic");
+    let told = matches!(outcome, Err(UploadError::WrongState { status: UploadStatus::Aborted, .. }));
+    assert!(told, "{outcome:?}");
     studio.close().await;
 }

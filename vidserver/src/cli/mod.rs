@@ -15,6 +15,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::{Config, Sources};
+use crate::logging::whole_story;
 
 /// What a command that failed says on standard error.
 pub type CommandError = Box<dyn std::error::Error + Send + Sync>;
@@ -134,21 +135,6 @@ impl ServeFlags {
     }
 }
 
-/// An error with what lies behind it, outermost first: the cause is what an operator can act on. A cause
-/// that an outer message has told already is not repeated.
-pub fn whole_story(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        next = cause.source();
-    }
-    text
-}
-
 /// A line on standard output.
 fn say(line: &str) -> Result<(), CommandError> {
     writeln!(std::io::stdout(), "{line}").map_err(CommandError::from)
@@ -163,19 +149,6 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn an_error_is_told_with_its_causes_once_each() {
-        use vidcore::platform::OpenError;
-        use vidcore::store::StoreError;
-
-        let refused = || std::io::Error::other("the disk is gone");
-        let folder = OpenError::Folder(refused());
-        assert_eq!("data folder cannot be used: the disk is gone", whole_story(&folder));
-        let store = StoreError::Unavailable { operation: "open the database", source: refused().into() };
-        let expected = "database unavailable: open the database: the disk is gone";
-        assert_eq!(expected, whole_story(&OpenError::Store(store)));
     }
 
     #[test]

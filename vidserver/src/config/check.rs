@@ -9,6 +9,12 @@ use super::{Config, HttpSettings, ServerSettings};
 /// The least size hyper takes for its buffers.
 const MIN_HEADER_BYTES: u32 = 8192;
 
+/// The most reader threads: each is a thread and an open database, and no machine gains by more.
+const MAX_READER_THREADS: u16 = 256;
+
+/// The longest a thing may be kept, in seconds: a date beyond the calendar's end cannot be shown.
+const LONGEST_S: u64 = 100 * 365 * 86_400;
+
 /// Every rule that is broken.
 pub(super) fn check(config: &Config) -> Vec<ConfigProblem> {
     let mut problems = Vec::new();
@@ -34,6 +40,11 @@ fn platform(config: &Config, problems: &mut Vec<ConfigProblem>) {
         "expected http:// or https:// with a host, and no query",
     );
     refuse(settings.data_dir.as_os_str().is_empty(), "data_dir", "expected a folder");
+    refuse(
+        settings.sqlite.reader_threads > MAX_READER_THREADS,
+        "sqlite.reader_threads",
+        "expected at most 256, or 0 for as many as there are cores",
+    );
     refuse(settings.sqlite.queue_depth == 0, "sqlite.queue_depth", "expected at least 1");
     refuse(settings.auth.access_ttl_s == 0, "auth.access_ttl_s", "expected at least 1");
     refuse(settings.auth.issuer.is_empty(), "auth.issuer", "expected a name");
@@ -51,6 +62,16 @@ fn platform(config: &Config, problems: &mut Vec<ConfigProblem>) {
         "expected at most a third of worker.lease_ms",
     );
     refuse(settings.worker.max_attempts == 0, "worker.max_attempts", "expected at least 1");
+    for (key, seconds) in [
+        ("auth.access_ttl_s", settings.auth.access_ttl_s),
+        ("auth.refresh_ttl_s", settings.auth.refresh_ttl_s),
+        ("catalog.trash_keep_s", settings.catalog.trash_keep_s),
+        ("catalog.idempotency_keep_s", settings.catalog.idempotency_keep_s),
+        ("uploads.ttl_s", settings.uploads.ttl_s),
+        ("playback.max_token_ttl_s", settings.playback.max_token_ttl_s),
+    ] {
+        refuse(seconds > LONGEST_S, key, "expected at most 3153600000, a hundred years");
+    }
     for (name, policy) in &settings.rate_limits.policies {
         let key = format!("rate_limits.policies.{name}");
         refuse(policy.window_s == 0, &key, "expected window_s of at least 1");
@@ -130,6 +151,8 @@ mod tests {
     fn each_rule_names_its_key() {
         assert_eq!(vec!["public_url"], keys(|c| c.platform.public_url = "ftp://x".into()));
         assert_eq!(vec!["public_url"], keys(|c| c.platform.public_url = "https://x/?a".into()));
+        assert_eq!(vec!["sqlite.reader_threads"], keys(|c| c.platform.sqlite.reader_threads = 257));
+        assert_eq!(vec!["uploads.ttl_s"], keys(|c| c.platform.uploads.ttl_s = LONGEST_S + 1));
         assert_eq!(vec!["worker.heartbeat_ms"], keys(|c| c.platform.worker.heartbeat_ms = 7000));
         assert_eq!(vec!["server.max_header_bytes"], keys(|c| c.server.max_header_bytes = 8191));
         assert_eq!(vec!["server.metrics_listen"], keys(|c| c.server.metrics_listen = c.server.listen));

@@ -1,7 +1,7 @@
 //! gzip for JSON that is worth it.
 
-use http::header::{CONTENT_TYPE, ETAG};
-use http::{Extensions, HeaderMap, StatusCode, Version};
+use http::header::{ACCEPT_ENCODING, CONTENT_TYPE, ETAG};
+use http::{Extensions, HeaderMap, HeaderValue, StatusCode, Version};
 use tower_http::compression::predicate::{And, Predicate, SizeAbove};
 use tower_http::compression::{CompressionLayer, CompressionLevel};
 
@@ -18,6 +18,22 @@ pub(crate) fn compression() -> CompressionLayer<And<SizeAbove, Rule>> {
         .gzip(true)
         .quality(CompressionLevel::Fastest)
         .compress_when(SizeAbove::new(WORTH_IT).and(rule))
+}
+
+/// Makes the plain form acceptable to every caller, as the last choice.
+///
+/// Where a caller excludes it (`identity;q=0`, `*;q=0`), tower-http puts 406 in place of the status of
+/// a request that has been carried out. RFC 9110 §12.5.3 lets a server disregard the exclusion.
+pub(crate) fn accept_plain(headers: &mut HeaderMap) {
+    let weighed = headers.get_all(ACCEPT_ENCODING).iter().any(|value| value.as_bytes().contains(&b';'));
+    if weighed {
+        // In front, because the first of two weights is the one that counts.
+        let asked: Vec<HeaderValue> = headers.get_all(ACCEPT_ENCODING).iter().cloned().collect();
+        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity;q=0.001"));
+        for value in asked {
+            headers.append(ACCEPT_ENCODING, value);
+        }
+    }
 }
 
 fn is_json(headers: &HeaderMap) -> bool {

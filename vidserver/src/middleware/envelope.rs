@@ -13,6 +13,7 @@ use http::{HeaderMap, Method, StatusCode, Version};
 use tracing::Instrument;
 use vidcore::entropy::Entropy;
 
+use super::compression::accept_plain;
 use super::request_id::{RequestId, X_REQUEST_ID};
 use super::security::SecurityHeaders;
 use crate::logging::ACCESS;
@@ -44,6 +45,8 @@ impl Envelope {
 pub(crate) async fn envelope(State(Envelope(inner)): State<Envelope>, mut request: Request, next: Next) -> Response {
     let id = RequestId::choose(request.headers(), &*inner.entropy);
     request.extensions_mut().insert(id.clone());
+    // Here, because it has to stand outside the compression of any stack.
+    accept_plain(request.headers_mut());
     let route = request.extensions().get::<MatchedPath>().cloned();
     let span = tracing::info_span!("request", request_id = id.as_str());
     let mut running = Running::start(request.method(), request.version(), route);

@@ -14,6 +14,8 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::logging::whole_story;
+
 pub mod code;
 mod from_core;
 
@@ -161,15 +163,8 @@ impl Problem {
 
     /// The error behind it and its causes, outermost first, separated by `: `; for the log.
     pub fn source_chain(&self) -> Option<String> {
-        let first: &dyn Error = self.0.source.as_deref()?;
-        let mut text = first.to_string();
-        let mut next = first.source();
-        while let Some(error) = next {
-            text.push_str(": ");
-            text.push_str(&error.to_string());
-            next = error.source();
-        }
-        Some(text)
+        let source: &(dyn Error + 'static) = self.0.source.as_deref()?;
+        Some(whole_story(source))
     }
 
     /// The body, with what only the middleware knows.

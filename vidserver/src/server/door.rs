@@ -13,7 +13,7 @@ pub(super) fn refuse<B>(request: &Request<B>, heads: &HeadWatch) -> Option<Probl
     let ambiguous = request.version() <= Version::HTTP_11 && heads.next_is_ambiguous();
     let bad = |detail| Some(Problem::new(code::BAD_REQUEST).detail(detail));
     if ambiguous {
-        return bad("Content-Length and Transfer-Encoding exclude each other");
+        return bad("Content-Length and Transfer-Encoding exclude each other, and a length has few digits");
     }
     let mut hosts = request.headers().get_all(HOST).iter();
     match (hosts.next(), hosts.next()) {

@@ -1,5 +1,6 @@
 //! Where request heads begin and end on an HTTP/1 connection, for two things hyper does not tell:
-//! when a head began, and whether it carried both `Content-Length` and `Transfer-Encoding`.
+//! when a head began, and whether its body's end is uncertain: both `Content-Length` and
+//! `Transfer-Encoding`, or a length too long to be read along.
 //!
 //! hyper removes the length of such a request, so that a route cannot see it (RFC 9112 §6.3 allows
 //! serving it; two programs on a path that disagree about its end are how requests are smuggled).
@@ -33,7 +34,7 @@ impl Default for HeadWatch {
 }
 
 impl HeadWatch {
-    /// Called once per request in order; whether this one has two lengths.
+    /// Called once per request in order; whether it is uncertain where this one ends.
     pub(super) fn next_is_ambiguous(&self) -> bool {
         self.served.fetch_add(1, Ordering::AcqRel) == self.ambiguous.load(Ordering::Acquire)
     }
@@ -70,7 +71,11 @@ struct Head {
 #[derive(Debug, Clone, Copy)]
 enum Length {
     Bytes(u64),
+    /// hyper refuses it.
     Unreadable,
+    /// It does not fit into what is kept of a line; hyper may serve it (zeros in front are allowed),
+    /// and this reader would no longer know where the next head begins.
+    TooLong,
 }
 
 /// The reader.
@@ -162,7 +167,7 @@ impl Heads {
         let index = self.heads;
         self.heads += 1;
         match (head.chunked, head.length) {
-            (true, Some(_)) => {
+            (true, Some(_)) | (false, Some(Length::TooLong)) => {
                 self.watch.ambiguous.store(index, Ordering::Release);
                 Mode::Unfollowed
             }
@@ -176,6 +181,7 @@ impl Heads {
 impl Head {
     /// Takes a line that has ended, without its line feed; whether it was the empty one that ends the head.
     fn end_line(&mut self, line: &[u8]) -> bool {
+        let cut = line.len() == LINE_KEPT;
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         if line.is_empty() {
             // Empty lines before the request line are skipped (RFC 9112 §2.2).
@@ -190,7 +196,7 @@ impl Head {
         if name.eq_ignore_ascii_case(b"transfer-encoding") {
             self.chunked = true;
         } else if name.eq_ignore_ascii_case(b"content-length") {
-            self.length = Some(Length::read(value));
+            self.length = Some(if cut { Length::TooLong } else { Length::read(value) });
         }
         false
     }
@@ -237,6 +243,17 @@ mod tests {
         for size in [1, 5, 1000] {
             let (_, watch) = read(&format!("{good}{BOTH}"), size);
             assert_eq!([false, false, true], [(); 3].map(|()| watch.next_is_ambiguous()), "{size}");
+        }
+    }
+
+    #[test]
+    fn a_length_too_long_to_follow_hides_nothing_behind_it() {
+        let body = "a b\r\n\r\n";
+        let length = format!("{}{}", "0".repeat(LINE_KEPT), body.len());
+        let padded = format!("POST /a HTTP/1.1\r\nhost: x\r\nContent-Length: {length}\r\n\r\n{body}");
+        for size in [1, 5, 1000] {
+            let (_, watch) = read(&format!("{padded}{BOTH}"), size);
+            assert!(watch.next_is_ambiguous(), "{size}");
         }
     }
 
