@@ -2,15 +2,16 @@
 //!
 //! The cost is that of the OWASP Password Storage Cheat Sheet: 19 MiB, two passes, one lane. A run
 //! takes tens of milliseconds of a core, so runs are counted by permits, happen on threads that may
-//! block, and wait in a bounded queue.
+//! block, and wait in a bounded queue. The memory of a run is kept for the next one: blocks of 19 MiB
+//! that come and go on many threads stay with the allocator, and the process grew by each of them.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use argon2::password_hash::phc::PasswordHash;
-use argon2::password_hash::{PasswordHasher, PasswordVerifier};
-use argon2::{Algorithm, Argon2, Params, Version};
+use argon2::password_hash::phc::{Output, ParamsString, PasswordHash, Salt};
+use argon2::{ARGON2ID_IDENT, Algorithm, Argon2, Block, Params, Version};
+use aws_lc_rs::constant_time::verify_slices_are_equal;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -23,6 +24,9 @@ const LANES: u32 = 1;
 
 /// Bytes of salt (PHC string format: 16 is ample).
 const SALT_LEN: usize = 16;
+
+/// Bytes of the hash itself.
+const OUTPUT_LEN: usize = 32;
 
 /// Callers that may wait for each permit; at 50 ms a run the last of them waits about three seconds.
 const WAITERS_PER_PERMIT: usize = 64;
@@ -53,8 +57,26 @@ pub struct Passwords {
     permits: Arc<Semaphore>,
     /// One ticket for each caller that runs or waits.
     queue: Arc<Semaphore>,
+    areas: Arc<Areas>,
     entropy: Arc<dyn Entropy>,
     verifications: Arc<AtomicU64>,
+}
+
+/// Memory areas of runs that have ended; never more than there are permits.
+#[derive(Default)]
+struct Areas(Mutex<Vec<Vec<Block>>>);
+
+impl Areas {
+    /// Runs `work` in an area of at least `blocks` blocks of 1 KiB.
+    fn within<T>(&self, blocks: usize, work: impl FnOnce(&mut [Block]) -> T) -> T {
+        let mut area = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default();
+        if area.len() < blocks {
+            area.resize(blocks, Block::new());
+        }
+        let outcome = work(&mut area);
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(area);
+        outcome
+    }
 }
 
 impl Passwords {
@@ -66,6 +88,7 @@ impl Passwords {
         Self {
             permits: Arc::new(Semaphore::new(permits.min(Semaphore::MAX_PERMITS))),
             queue: Arc::new(Semaphore::new(callers)),
+            areas: Arc::default(),
             entropy,
             verifications: Arc::default(),
         }
@@ -77,13 +100,8 @@ impl Passwords {
     /// [`PasswordError::Busy`] when 64 callers per permit wait already.
     pub async fn hash(&self, password: SecretString) -> Result<String, PasswordError> {
         let salt: [u8; SALT_LEN] = self.entropy.bytes();
-        self.run(move || {
-            let hash: PasswordHash = argon2id()
-                .hash_password_with_salt(password.expose_secret().as_bytes(), &salt)
-                .map_err(|_| PasswordError::Defect)?;
-            Ok(hash.to_string())
-        })
-        .await
+        let areas = Arc::clone(&self.areas);
+        self.run(move || hash(&areas, &password, &salt).ok_or(PasswordError::Defect)).await
     }
 
     /// Whether `password` is the one that `hash` was made of. `None` stands for an account that does
@@ -93,10 +111,10 @@ impl Passwords {
     /// [`PasswordError::Busy`] as for [`hash`](Self::hash); [`PasswordError::Defect`] if `hash` is
     /// not a PHC string of argon2.
     pub async fn verify(&self, password: SecretString, hash: Option<String>) -> Result<bool, PasswordError> {
-        let verifications = Arc::clone(&self.verifications);
+        let (areas, verifications) = (Arc::clone(&self.areas), Arc::clone(&self.verifications));
         self.run(move || {
             let exists = hash.is_some();
-            let matches = verify(&password, hash.as_deref().unwrap_or(NOBODY))?;
+            let matches = verify(&areas, &password, hash.as_deref().unwrap_or(NOBODY)).ok_or(PasswordError::Defect)?;
             verifications.fetch_add(1, Ordering::Relaxed);
             Ok(exists && matches)
         })
@@ -136,18 +154,41 @@ impl fmt::Debug for Passwords {
     }
 }
 
-fn argon2id() -> Argon2<'static> {
-    let params = Params::new(MEMORY_KIB, PASSES, LANES, None).expect("the parameters are within argon2's ranges");
-    Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
+fn parameters() -> Params {
+    Params::new(MEMORY_KIB, PASSES, LANES, Some(OUTPUT_LEN)).expect("the parameters are within argon2's ranges")
 }
 
-fn verify(password: &SecretString, hash: &str) -> Result<bool, PasswordError> {
-    let hash = PasswordHash::new(hash).map_err(|_| PasswordError::Defect)?;
-    match argon2id().verify_password(password.expose_secret().as_bytes(), &hash) {
-        Ok(()) => Ok(true),
-        Err(argon2::password_hash::Error::PasswordInvalid) => Ok(false),
-        Err(_) => Err(PasswordError::Defect),
+/// One run of argon2id; `None` if the salt or the length of `output` is not acceptable to it.
+fn run(areas: &Areas, params: Params, password: &SecretString, salt: &[u8], output: &mut [u8]) -> Option<()> {
+    let blocks = params.block_count();
+    let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
+    let password = password.expose_secret().as_bytes();
+    areas.within(blocks, |area| argon2.hash_password_into_with_memory(password, salt, output, area)).ok()
+}
+
+fn hash(areas: &Areas, password: &SecretString, salt: &[u8]) -> Option<String> {
+    let (params, mut output) = (parameters(), [0; OUTPUT_LEN]);
+    run(areas, params.clone(), password, salt, &mut output)?;
+    let hash = PasswordHash {
+        algorithm: ARGON2ID_IDENT,
+        version: Some(Version::V0x13.into()),
+        params: ParamsString::try_from(&params).ok()?,
+        salt: Some(Salt::new(salt).ok()?),
+        hash: Some(Output::new(&output).ok()?),
+    };
+    Some(hash.to_string())
+}
+
+/// Whether the password fits; `None` if `hash` is not one that this module makes, whatever its cost.
+fn verify(areas: &Areas, password: &SecretString, hash: &str) -> Option<bool> {
+    let hash = PasswordHash::new(hash).ok()?;
+    if hash.algorithm != ARGON2ID_IDENT || hash.version != Some(Version::V0x13.into()) {
+        return None;
     }
+    let (salt, expected) = (hash.salt?, hash.hash?);
+    let mut output = vec![0; expected.len()];
+    run(areas, Params::try_from(&hash).ok()?, password, salt.as_ref(), &mut output)?;
+    Some(verify_slices_are_equal(&output, expected.as_ref()).is_ok())
 }
 
 #[cfg(test)]
@@ -166,6 +207,30 @@ mod tests {
         assert!(hash.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{hash}");
         assert_eq!(Ok(true), passwords.verify("correct horse battery".into(), Some(hash.clone())).await);
         assert_eq!(Ok(false), passwords.verify("correct horse batterz".into(), Some(hash)).await);
+    }
+
+    #[tokio::test]
+    async fn the_memory_of_a_run_serves_the_next_one() {
+        let passwords = passwords(1);
+        for _ in 0..3 {
+            passwords.hash("anything at all".into()).await.expect("it is hashed");
+        }
+        let kept = passwords.areas.0.lock().expect("not poisoned");
+        assert_eq!(vec![MEMORY_KIB as usize], kept.iter().map(Vec::len).collect::<Vec<_>>());
+    }
+
+    /// Made by the argon2 crate's own one-shot function for this password and salt.
+    #[tokio::test]
+    async fn a_hash_made_elsewhere_is_understood() {
+        use argon2::password_hash::PasswordHasher;
+
+        let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, parameters());
+        let made: PasswordHash =
+            argon2.hash_password_with_salt(b"made elsewhere", &[7; SALT_LEN]).expect("it is hashed");
+        let passwords = passwords(1);
+        assert_eq!(Ok(true), passwords.verify("made elsewhere".into(), Some(made.to_string())).await);
+        assert_eq!(Ok(false), passwords.verify("made otherwise".into(), Some(made.to_string())).await);
+        assert_eq!(made.to_string(), hash(&passwords.areas, &"made elsewhere".into(), &[7; SALT_LEN]).expect("a hash"));
     }
 
     #[tokio::test]
