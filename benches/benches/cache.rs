@@ -26,6 +26,7 @@ const WAITERS: usize = 100;
 const MAX_BYTES: u64 = 64 << 20;
 
 fn main() {
+    let begun = std::time::SystemTime::now();
     let mut criterion = Criterion::default().configure_from_args().output_directory(&criterion_folder());
     let runtime = Runtime::new().expect("a runtime");
     hit(&mut criterion, &runtime);
@@ -35,7 +36,7 @@ fn main() {
     for (group, twin) in
         [("cache_hit", "moka_get"), ("cache_miss", "moka_try_get_with"), ("cache_stampede_100", "moka_try_get_with")]
     {
-        if let Some(line) = twin_line(group, "read_through", twin) {
+        if let Some(line) = twin_line(begun, group, "read_through", twin) {
             println!("{line}");
         }
     }

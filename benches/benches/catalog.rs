@@ -22,6 +22,7 @@ const EXPRESSION: &str = "\"winter\" \"vio\" *";
 const PAGE: u16 = 21;
 
 fn main() {
+    let begun = std::time::SystemTime::now();
     let mut criterion = Criterion::default().configure_from_args().output_directory(&criterion_folder());
     let folder = tempfile::tempdir().expect("a folder");
     let runtime = Runtime::new().expect("a runtime");
@@ -37,7 +38,7 @@ fn main() {
         ("catalog_page_20", "rusqlite"),
         ("catalog_search", "rusqlite"),
     ] {
-        if let Some(line) = twin_line(group, "platform", twin) {
+        if let Some(line) = twin_line(begun, group, "platform", twin) {
             println!("{line}");
         }
     }

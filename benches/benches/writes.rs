@@ -16,6 +16,7 @@ const VIDEOS: usize = 1000;
 const CALLERS: usize = 64;
 
 fn main() {
+    let begun = std::time::SystemTime::now();
     let mut criterion = Criterion::default().configure_from_args().output_directory(&criterion_folder());
     let folder = tempfile::tempdir().expect("a folder");
     let runtime = Runtime::new().expect("a runtime");
@@ -26,7 +27,7 @@ fn main() {
     runtime.block_on(seeded.platform.shutdown());
     criterion.final_summary();
     for callers in [1, CALLERS] {
-        if let Some(line) = twin_line(&group_name(callers), "group_writer", "commit_each") {
+        if let Some(line) = twin_line(begun, &group_name(callers), "group_writer", "commit_each") {
             println!("{line}");
         }
     }

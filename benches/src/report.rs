@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 /// One figure and what it is held to.
 #[derive(Debug, Clone, PartialEq)]
@@ -65,15 +66,19 @@ pub fn criterion_folder() -> PathBuf {
 }
 
 /// The line that sets one criterion result beside its twin: both medians and how many times as long
-/// ours takes. `None` if one of the two has not been measured.
-pub fn twin_line(group: &str, ours: &str, twin: &str) -> Option<String> {
-    let (mine, raw) = (criterion_median(group, ours)?, criterion_median(group, twin)?);
+/// ours takes. `None` unless both have been measured since `begun`: criterion keeps the results of
+/// earlier runs.
+pub fn twin_line(begun: SystemTime, group: &str, ours: &str, twin: &str) -> Option<String> {
+    let (mine, raw) = (criterion_median(begun, group, ours)?, criterion_median(begun, group, twin)?);
     Some(format!("{group}: {ours} {:.2} us, {twin} {:.2} us, ratio {:.2}", mine / 1e3, raw / 1e3, mine / raw))
 }
 
 /// Nanoseconds of one iteration.
-fn criterion_median(group: &str, bench: &str) -> Option<f64> {
+fn criterion_median(begun: SystemTime, group: &str, bench: &str) -> Option<f64> {
     let file = criterion_folder().join(group).join(bench).join("new/estimates.json");
+    if std::fs::metadata(&file).ok()?.modified().ok()? < begun {
+        return None;
+    }
     let estimates: serde_json::Value = serde_json::from_slice(&std::fs::read(file).ok()?).ok()?;
     estimates.pointer("/median/point_estimate")?.as_f64()
 }
