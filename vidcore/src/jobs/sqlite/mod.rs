@@ -5,30 +5,30 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use rusqlite::types::Value;
-use rusqlite::{Connection, OptionalExtension, Row, named_params};
+use rusqlite::{Connection, named_params};
 
 use crate::clock::Timestamp;
 use crate::id::{JobId, UserId, VideoId};
 use crate::jobs::{
-    AfterFailure, Death, FollowUp, Heartbeat, Job, JobError, JobFilter, JobState, JobStore, Lease, NewJob, QueueName,
-    Swept,
+    AfterFailure, Death, Heartbeat, Job, JobError, JobFilter, JobState, JobStore, Lease, NewJob, QueueName, Swept,
 };
 use crate::page::Position;
-use crate::store::sqlite::{Effects, Fail, SqliteStore, json, named, refuse};
+use crate::store::sqlite::{Fail, SqliteStore, named, refuse};
 use crate::store::{Causes, Fence, Outcome};
+
+mod claim;
+mod rows;
+mod settle;
+
+use claim::{claim, due};
+use rows::{find, find_live, find_owned, list};
+use settle::{Ending, end_attempt, finish, free_expired, requeue};
 
 /// What a step of priority is worth: a job of one more step goes before those a minute older.
 const PRIORITY_STEP_MS: i64 = 60_000;
 
 /// How far the lowest priority, −10, puts a job behind others of its age.
 const LOWEST_PRIORITY_MS: i64 = 10 * PRIORITY_STEP_MS;
-
-/// The most jobs one sweep frees; the next one goes on.
-const SWEEP_LIMIT: u16 = 500;
-
-const COLUMNS: &str = "id, queue, kind, payload, state, priority, run_at_ms, attempts, max_attempts, progress,
-    last_error, death, owner_id, video_id, cancel_requested, created_at_ms, updated_at_ms, finished_at_ms";
 
 type Result<T, E = Fail<JobError>> = std::result::Result<T, E>;
 
@@ -97,196 +97,6 @@ pub(crate) fn cancel_of_video(db: &Connection, video: VideoId, queue: &str, now:
 
 fn demand_held(db: &Connection, fence: Fence, now: Timestamp) -> Result<()> {
     if held(db, fence, now)? { Ok(()) } else { Err(refuse(JobError::LeaseLost { job: fence.job })) }
-}
-
-fn job_from(row: &Row<'_>) -> rusqlite::Result<Job> {
-    Ok(Job {
-        id: row.get("id")?,
-        queue: QueueName::new(row.get::<_, String>("queue")?),
-        kind: row.get("kind")?,
-        payload: json(row, "payload")?,
-        state: named(row, "state", JobState::parse)?,
-        priority: row.get("priority")?,
-        run_at: row.get("run_at_ms")?,
-        attempts: row.get("attempts")?,
-        max_attempts: row.get("max_attempts")?,
-        progress: row.get("progress")?,
-        last_error: row.get("last_error")?,
-        death: row.get::<_, Option<String>>("death")?.as_deref().and_then(Death::parse),
-        owner: row.get("owner_id")?,
-        video: row.get("video_id")?,
-        cancel_requested: row.get("cancel_requested")?,
-        created_at: row.get("created_at_ms")?,
-        updated_at: row.get("updated_at_ms")?,
-        finished_at: row.get("finished_at_ms")?,
-    })
-}
-
-fn find(db: &Connection, id: JobId) -> rusqlite::Result<Option<Job>> {
-    db.prepare_cached(&format!("SELECT {COLUMNS} FROM jobs WHERE id = :id"))?
-        .query_row(named_params! {":id": id}, job_from)
-        .optional()
-}
-
-fn find_owned(db: &Connection, id: JobId, owner: Option<UserId>) -> Result<Job> {
-    find(db, id)?
-        .filter(|job| owner.is_none_or(|owner| job.owner == Some(owner)))
-        .ok_or_else(|| refuse(JobError::NotFound))
-}
-
-fn find_live(db: &Connection, unique_key: &str) -> rusqlite::Result<Option<Job>> {
-    // Index jobs_unique_live.
-    db.prepare_cached(&format!("SELECT {COLUMNS} FROM jobs WHERE unique_key = :key AND state IN ('queued', 'leased')"))?
-        .query_row(named_params! {":key": unique_key}, job_from)
-        .optional()
-}
-
-/// The best due jobs of one queue, as (pk, rank).
-fn due(db: &Connection, queue: &QueueName, limit: u16, now: Timestamp) -> rusqlite::Result<Vec<(i64, i64)>> {
-    // Index jobs_due: read in rank order; delayed jobs of high priority are stepped over. No due job
-    // ranks above the horizon, so those delayed further are not even looked at.
-    let horizon = now.as_millis().saturating_add(LOWEST_PRIORITY_MS);
-    db.prepare_cached(
-        "SELECT pk, rank_ms FROM jobs
-         WHERE queue = :queue AND state = 'queued' AND rank_ms <= :horizon AND run_at_ms <= :now
-         ORDER BY rank_ms, pk LIMIT :limit",
-    )?
-    .query_map(named_params! {":queue": queue.as_str(), ":now": now, ":horizon": horizon, ":limit": limit}, |row| {
-        Ok((row.get(0)?, row.get(1)?))
-    })?
-    .collect()
-}
-
-fn claim(db: &Connection, pk: i64, worker: &str, now: Timestamp, until: Timestamp) -> rusqlite::Result<Lease> {
-    db.prepare_cached("INSERT INTO job_attempts (job_pk, worker, started_at_ms) VALUES (:pk, :worker, :now)")?
-        .execute(named_params! {":pk": pk, ":worker": worker, ":now": now})?;
-    let token = db.last_insert_rowid();
-    db.prepare_cached(&format!(
-        "UPDATE jobs SET state = 'leased', token = :token, lease_until_ms = :until, attempts = attempts + 1,
-            progress = 0, updated_at_ms = :now
-         WHERE pk = :pk AND state = 'queued' RETURNING {COLUMNS}"
-    ))?
-    .query_row(named_params! {":pk": pk, ":token": token, ":until": until, ":now": now}, |row| {
-        Ok(Lease { job: job_from(row)?, token, until })
-    })
-}
-
-fn end_attempt(
-    db: &Connection,
-    token: i64,
-    outcome: &'static str,
-    error: Option<&str>,
-    now: Timestamp,
-) -> rusqlite::Result<()> {
-    db.prepare_cached(
-        "UPDATE job_attempts SET ended_at_ms = :now, outcome = :outcome, error = :error
-         WHERE token = :token AND ended_at_ms IS NULL",
-    )?
-    .execute(named_params! {":token": token, ":outcome": outcome, ":error": error, ":now": now})
-    .map(|_| ())
-}
-
-/// How a job ends.
-struct Ending<'a> {
-    state: JobState,
-    death: Option<Death>,
-    error: Option<&'a str>,
-}
-
-impl<'a> Ending<'a> {
-    const DONE: Self = Self { state: JobState::Done, death: None, error: None };
-    const CANCELLED: Self = Self { state: JobState::Cancelled, death: None, error: None };
-
-    fn dead(death: Death, error: &'a str) -> Self {
-        Self { state: JobState::Dead, death: Some(death), error: Some(error) }
-    }
-}
-
-/// Ends a job. One that does not end well passes its follow-up on, so that both are in one transaction.
-fn finish(
-    db: &Connection,
-    job: &Job,
-    ending: &Ending<'_>,
-    now: Timestamp,
-    effects: &mut Effects,
-) -> rusqlite::Result<()> {
-    let follow_up: Option<String> = db
-        .prepare_cached(
-            "UPDATE jobs SET state = :state, death = :death, lease_until_ms = NULL, finished_at_ms = :now,
-                updated_at_ms = :now, last_error = coalesce(:error, last_error),
-                progress = iif(:state = 'done', 1000, progress)
-             WHERE id = :id AND state IN ('queued', 'leased') RETURNING on_dead",
-        )?
-        .query_row(
-            named_params! {
-                ":id": job.id,
-                ":state": ending.state.as_str(),
-                ":death": ending.death.map(Death::as_str),
-                ":error": ending.error,
-                ":now": now,
-            },
-            |row| row.get(0),
-        )?;
-    // A follow-up that does not parse cannot be: this file wrote it.
-    let follow_up = follow_up.and_then(|text| serde_json::from_str::<FollowUp>(&text).ok());
-    if let (Some(follow_up), false) = (follow_up, ending.state == JobState::Done) {
-        let id = unused_id(db, follow_up.id)?;
-        effects.causes.jobs.push(FollowUp { id, ..follow_up }.after(job, now));
-    }
-    Ok(())
-}
-
-/// The first id, or one near it: a dead job that was replayed and dies again has a second follow-up.
-fn unused_id(db: &Connection, first: JobId) -> rusqlite::Result<JobId> {
-    let mut number = u128::from_be_bytes(*first.as_bytes());
-    let mut taken = db.prepare_cached("SELECT EXISTS (SELECT 1 FROM jobs WHERE id = :id)")?;
-    loop {
-        let id = JobId::from_bytes(number.to_be_bytes());
-        if !taken.query_row(named_params! {":id": id}, |row| row.get(0))? {
-            return Ok(id);
-        }
-        number = number.wrapping_add(1);
-    }
-}
-
-fn requeue(db: &Connection, id: JobId, error: Option<&str>, run_at: Timestamp, now: Timestamp) -> rusqlite::Result<()> {
-    db.prepare_cached(
-        "UPDATE jobs SET state = 'queued', lease_until_ms = NULL, run_at_ms = :run_at,
-            rank_ms = :run_at - priority * :step, last_error = coalesce(:error, last_error), updated_at_ms = :now
-         WHERE id = :id AND state = 'leased'",
-    )?
-    .execute(named_params! {":id": id, ":run_at": run_at, ":step": PRIORITY_STEP_MS, ":error": error, ":now": now})
-    .map(|_| ())
-}
-
-/// Jobs whose lease has run out, with the token that lost it.
-fn expired(db: &Connection, now: Timestamp) -> rusqlite::Result<Vec<(Job, i64)>> {
-    // Index jobs_leases.
-    db.prepare_cached(&format!(
-        "SELECT {COLUMNS}, token FROM jobs WHERE state = 'leased' AND lease_until_ms <= :now
-         ORDER BY lease_until_ms LIMIT {SWEEP_LIMIT}"
-    ))?
-    .query_map(named_params! {":now": now}, |row| Ok((job_from(row)?, row.get("token")?)))?
-    .collect()
-}
-
-fn free_expired(db: &Connection, now: Timestamp, effects: &mut Effects) -> rusqlite::Result<Swept> {
-    const LOST: &str = "the worker went away without ending the job";
-    let mut swept = Swept::default();
-    for (job, token) in expired(db, now)? {
-        end_attempt(db, token, "lost", Some(LOST), now)?;
-        if job.cancel_requested {
-            finish(db, &job, &Ending::CANCELLED, now, effects)?;
-        } else if job.attempts >= job.max_attempts {
-            finish(db, &job, &Ending::dead(Death::Lost, LOST), now, effects)?;
-            swept.dead += 1;
-        } else {
-            requeue(db, job.id, Some(LOST), now, now)?;
-            effects.hints.push(job.hint());
-            swept.rescued += 1;
-        }
-    }
-    Ok(swept)
 }
 
 #[async_trait]
@@ -495,36 +305,4 @@ impl JobStore for SqliteStore {
         })
         .await
     }
-}
-
-fn list(db: &Connection, filter: &JobFilter, after: Option<Position>, limit: u16) -> rusqlite::Result<Vec<Job>> {
-    // Indexes jobs_video, jobs_owner or jobs_newest, by what the filter names. The text is made of
-    // fixed parts only; every value is bound.
-    let mut conditions = vec!["1"];
-    let mut values: Vec<(&str, Value)> = Vec::new();
-    if let Some(owner) = filter.owner {
-        conditions.push("owner_id = :owner");
-        values.push((":owner", Value::Blob(owner.as_bytes().to_vec())));
-    }
-    if let Some(video) = filter.video {
-        conditions.push("video_id = :video");
-        values.push((":video", Value::Blob(video.as_bytes().to_vec())));
-    }
-    if let Some(state) = filter.state {
-        conditions.push("state = :state");
-        values.push((":state", Value::Text(state.as_str().to_owned())));
-    }
-    if let Some(after) = after {
-        conditions.push("(created_at_ms, id) < (:sort, :after)");
-        values.push((":sort", Value::Integer(after.sort)));
-        values.push((":after", Value::Blob(after.id.to_vec())));
-    }
-    values.push((":limit", Value::Integer(limit.into())));
-    let sql = format!(
-        "SELECT {COLUMNS} FROM jobs WHERE {} ORDER BY created_at_ms DESC, id DESC LIMIT :limit",
-        conditions.join(" AND ")
-    );
-    let params: Vec<(&str, &dyn rusqlite::ToSql)> =
-        values.iter().map(|(name, value)| (*name, value as &dyn rusqlite::ToSql)).collect();
-    db.prepare_cached(&sql)?.query_map(params.as_slice(), job_from)?.collect()
 }
