@@ -43,6 +43,9 @@ CREATE INDEX jobs_video ON jobs (video_id, created_at_ms DESC, id DESC);
 CREATE INDEX jobs_owner ON jobs (owner_id, created_at_ms DESC, id DESC);
 CREATE INDEX jobs_newest ON jobs (created_at_ms DESC, id DESC);
 
+-- Figures: how many jobs wait, run and are dead, without a look at those that ended well.
+CREATE INDEX jobs_counted ON jobs (queue, state) WHERE state IN ('queued', 'leased', 'dead');
+
 -- The primary key is the token: AUTOINCREMENT never hands a number out twice.
 CREATE TABLE job_attempts (
     token INTEGER PRIMARY KEY AUTOINCREMENT,

@@ -136,11 +136,12 @@ pub trait RenditionStore: Send + Sync {
     /// Makes a stored poster the video's.
     ///
     /// # Errors
-    /// [`CatalogError::Fenced`].
+    /// [`CatalogError::Fenced`]; [`CatalogError::NotFound`] if the video was trashed or the source is no
+    /// longer current.
     async fn publish_poster(
         &self,
         fence: Fence,
-        video: VideoId,
+        source: SourceId,
         poster: NewObject,
         now: Timestamp,
         causes: Causes,

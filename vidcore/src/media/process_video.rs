@@ -215,7 +215,7 @@ impl Attempt<'_> {
         let (store, video, now) = (&self.parts.store, self.source.video, self.parts.now());
         store.begin_prefix(fence, video, prefix.clone(), now).await.map_err(failure)?;
         for object in self.store_files(&output, &prefix, &[file]).await? {
-            store.publish_poster(fence, video, object, now, self.causes()).await.map_err(failure)?;
+            store.publish_poster(fence, self.source.id, object, now, self.causes()).await.map_err(failure)?;
         }
         Ok(())
     }

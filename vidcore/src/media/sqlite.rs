@@ -399,13 +399,15 @@ impl RenditionStore for SqliteStore {
     async fn publish_poster(
         &self,
         fence: Fence,
-        video: VideoId,
+        source: SourceId,
         poster: NewObject,
         now: Timestamp,
         causes: Causes,
     ) -> Result<(), CatalogError> {
         self.settlement("publish a poster", causes, move |db, leased_now, _| {
             demand_held(db, fence, leased_now)?;
+            // A picture of a source that was replaced meanwhile would hang on the new one's video.
+            let video = demand_current(db, source)?.video;
             live_video(db, video)?;
             insert_object(db, video, &poster, now)?;
             db.prepare_cached(

@@ -43,6 +43,7 @@ macro_rules! rendition_store_contract {
                 renditions_that_nobody_makes_any_more_fail,
                 a_poster_is_the_videos_with_its_object,
                 a_poster_without_the_lease_is_nobodys,
+                a_poster_of_a_replaced_source_is_nobodys,
             );
         }
     };
@@ -437,7 +438,7 @@ fn poster(sourced: &Sourced) -> NewObject {
 pub async fn a_poster_is_the_videos_with_its_object(h: &VideoHarness) {
     let sourced = sourced(h, "Pretty").await;
     let (fence, poster, video) = (sourced.lease.fence(), poster(&sourced), sourced.video.id);
-    let outcome = h.store.publish_poster(fence, video, poster.clone(), h.now(), Causes::none()).await;
+    let outcome = h.store.publish_poster(fence, sourced.source.id, poster.clone(), h.now(), Causes::none()).await;
     outcome.expect("the lease is held");
     assert_eq!(Some(&poster.key), h.video(video).await.poster_key.as_ref());
     assert_eq!(Some(poster.clone()), h.store.object(&poster.key).await.expect("the store answers"));
@@ -449,8 +450,20 @@ pub async fn a_poster_without_the_lease_is_nobodys(h: &VideoHarness) {
     let poster = poster(&sourced);
     h.clock.advance(LEASE);
     let outcome =
-        h.store.publish_poster(sourced.lease.fence(), sourced.video.id, poster.clone(), h.now(), Causes::none()).await;
+        h.store.publish_poster(sourced.lease.fence(), sourced.source.id, poster.clone(), h.now(), Causes::none()).await;
     assert!(matches!(outcome, Err(CatalogError::Fenced)), "{outcome:?}");
     assert_eq!(None, h.video(sourced.video.id).await.poster_key);
+    assert_eq!(None, h.store.object(&poster.key).await.expect("the store answers"));
+}
+
+/// The new source's own may hang already.
+pub async fn a_poster_of_a_replaced_source_is_nobodys(h: &VideoHarness) {
+    let old = sourced(h, "Repainted").await;
+    let poster = poster(&old);
+    h.sourced(&old.video).await;
+    let outcome =
+        h.store.publish_poster(old.lease.fence(), old.source.id, poster.clone(), h.now(), Causes::none()).await;
+    assert!(matches!(outcome, Err(CatalogError::NotFound)), "{outcome:?}");
+    assert_eq!(None, h.video(old.video.id).await.poster_key);
     assert_eq!(None, h.store.object(&poster.key).await.expect("the store answers"));
 }

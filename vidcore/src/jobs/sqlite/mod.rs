@@ -291,6 +291,7 @@ impl JobStore for SqliteStore {
 
     async fn job_counts(&self) -> Result<Vec<(QueueName, JobState, u64)>, JobError> {
         self.read("count jobs", move |db| {
+            // Index jobs_counted.
             let counts = db
                 .prepare_cached(
                     "SELECT queue, state, count(*) FROM jobs WHERE state IN ('queued', 'leased', 'dead')
