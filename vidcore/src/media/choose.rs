@@ -87,7 +87,7 @@ pub(crate) async fn choose(settings: &MediaSettings, clock: &Arc<dyn Clock>) -> 
             let search = tokio::spawn(async move {
                 let chosen = match ffmpeg(&settings, &clock).await {
                     Ok(chosen) => chosen,
-                    Err(error) => simulated(&settings, &clock, format!("ffmpeg cannot be used: {error}")),
+                    Err(error) => simulated(&settings, &clock, explain(&error)),
                 };
                 tell.send_replace(Some(chosen));
             });
@@ -100,6 +100,16 @@ async fn ffmpeg(settings: &MediaSettings, clock: &Arc<dyn Clock>) -> Result<Chos
     let ffmpeg = FfmpegTranscoder::detect(settings, Arc::clone(clock)).await?;
     let reason = ffmpeg.version().to_owned();
     Ok(Chosen { transcoder: Arc::new(ffmpeg), reason })
+}
+
+/// Why ffmpeg is not used, for whoever could change it.
+fn explain(error: &MediaError) -> String {
+    let cause = std::error::Error::source(error);
+    match cause.and_then(|cause| cause.downcast_ref::<std::io::Error>()) {
+        Some(io) if io.kind() == std::io::ErrorKind::NotFound => "ffmpeg and ffprobe were not found".to_owned(),
+        Some(io) => format!("ffmpeg cannot be used: {error}: {io}"),
+        None => format!("ffmpeg cannot be used: {error}"),
+    }
 }
 
 fn simulated(settings: &MediaSettings, clock: &Arc<dyn Clock>, reason: String) -> Chosen {
@@ -135,5 +145,22 @@ impl Transcoder for Choice {
         cancel: &CancellationToken,
     ) -> Result<Option<OutputFile>, MediaError> {
         self.known().await.transcoder.poster(input, info, output, cancel).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::SystemClock;
+
+    #[tokio::test]
+    async fn without_ffmpeg_the_choice_says_so_and_simulates() {
+        let nowhere = "/nowhere/at/all".into();
+        let settings = MediaSettings { ffprobe: nowhere, ..MediaSettings::default() };
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+        let chosen = choose(&settings, &clock).await.expect("there is always one").known().await;
+        assert_eq!(("simulated", "ffmpeg and ffprobe were not found"), (chosen.transcoder.name(), &*chosen.reason));
+        let demanded = MediaSettings { transcoder: TranscoderChoice::Ffmpeg, ..settings };
+        assert!(choose(&demanded, &clock).await.is_err());
     }
 }

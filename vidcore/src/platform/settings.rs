@@ -191,8 +191,6 @@ pub struct MediaSettings {
     pub max_memory_bytes: u64,
     /// Threads one encoding may use; 0 lets ffmpeg choose. Default 0.
     pub threads: u16,
-    /// A program that carries `sandbox-exec`; the bundled binaries name themselves. Default none.
-    pub sandbox_helper: Option<PathBuf>,
 }
 
 impl Default for MediaSettings {
@@ -207,7 +205,6 @@ impl Default for MediaSettings {
             max_pixels: 35_000_000,
             max_memory_bytes: 4 << 30,
             threads: 0,
-            sandbox_helper: None,
         }
     }
 }
