@@ -308,7 +308,7 @@ mod tests {
                 ("VID_AUTH__ISSUER", "12345"),
                 ("VID_WORKER__ENABLED", "false"),
                 ("VID_HTTP__CORS_ORIGINS", "https://a.example, https://b.example"),
-                ("VID_MEDIA__SANDBOX_HELPER", "helper"),
+                ("VID_MEDIA__FFMPEG", "/opt/ffmpeg"),
                 ("VID_MEDIA__TRANSCODER", "simulated"),
                 ("VID_TEST_REQUIRE", "all"),
             ]),
@@ -318,7 +318,7 @@ mod tests {
         assert_eq!("12345", config.platform.auth.issuer);
         assert!(!config.platform.worker.enabled);
         assert_eq!(2, config.http.cors_origins.len());
-        assert_eq!(Some(PathBuf::from("helper")), config.platform.media.sandbox_helper);
+        assert_eq!(PathBuf::from("/opt/ffmpeg"), config.platform.media.ffmpeg);
     }
 
     #[test]
