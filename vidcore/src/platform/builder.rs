@@ -120,9 +120,8 @@ impl PlatformBuilder {
         self
     }
 
-    /// A store of your own. It must tell its commits to nobody: invalidations then reach this process
-    /// through the cache's time to live alone, and jobs through the sweep. Default: SQLite in the data
-    /// folder.
+    /// A store of your own. The platform's observers do not hear its commits: cached copies go stale by
+    /// their time to live alone, and jobs are found by the sweep. Default: SQLite in the data folder.
     #[must_use]
     pub fn store(mut self, store: Arc<dyn Store>) -> Self {
         self.store = Some(store);
@@ -147,6 +146,15 @@ impl PlatformBuilder {
     #[must_use]
     pub fn dispatcher(mut self, dispatcher: Arc<dyn Dispatcher>) -> Self {
         self.dispatcher = dispatcher;
+        self
+    }
+
+    /// How a store of your own lets this process hear of the others' commits: while it is silent for
+    /// more than a second, nothing is served from the cache. SQLite brings its own, a change check.
+    /// Default: within this process.
+    #[must_use]
+    pub fn notify(mut self, notify: Arc<dyn Notify>) -> Self {
+        self.notify = Some(notify);
         self
     }
 

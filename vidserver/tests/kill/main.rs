@@ -2,8 +2,10 @@
 //!
 //! Each test runs the real program on a folder of its own, armed to die at one point, walks a video
 //! towards playback until it dies, starts it again unarmed, and goes on. At the end the platform's own
-//! checks find nothing wrong.
+//! checks find nothing wrong. A disk that is full is tried the same way.
 
+#[cfg(feature = "failpoints")]
+mod full_disk;
 #[cfg(feature = "failpoints")]
 mod points;
 #[cfg(feature = "failpoints")]

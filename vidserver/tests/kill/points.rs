@@ -8,12 +8,12 @@ use vidcore::testkit::require;
 
 use crate::process::{Client, Program};
 
-fn clip() -> Vec<u8> {
+pub(crate) fn clip() -> Vec<u8> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/landscape.mp4");
     std::fs::read(path).expect("the fixture is there")
 }
 
-fn folder() -> tempfile::TempDir {
+pub(crate) fn folder() -> tempfile::TempDir {
     tempfile::tempdir().expect("a temporary folder")
 }
 

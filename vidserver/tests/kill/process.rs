@@ -22,7 +22,18 @@ pub(crate) struct Program {
 impl Program {
     /// Starts it on `data_dir`, armed to die at `point`.
     pub(crate) fn start(data_dir: &Path, transcoder: &str, point: Option<&str>) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_vidserver"));
+        Self::run(Command::new(env!("CARGO_BIN_EXE_vidserver")), data_dir, transcoder, point)
+    }
+
+    /// Starts it on a disk of its own of 6 MiB, mounted at `data_dir` for this process alone.
+    pub(crate) fn start_on_a_small_disk(data_dir: &Path) -> Self {
+        let mut command = in_own_mounts(r#"mount -t tmpfs -o size=6m tmpfs "$0" && exec "$@""#);
+        command.arg(data_dir);
+        command.arg(env!("CARGO_BIN_EXE_vidserver"));
+        Self::run(command, data_dir, "simulated", None)
+    }
+
+    fn run(mut command: Command, data_dir: &Path, transcoder: &str, point: Option<&str>) -> Self {
         command
             .args(["serve", "--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0", "--data-dir"])
             .arg(data_dir)
@@ -81,6 +92,18 @@ impl Program {
     }
 }
 
+/// Runs a piece of shell where its mounts are seen by itself alone; only others than root need a user
+/// namespace for that, which some systems forbid.
+pub(crate) fn in_own_mounts(script: &str) -> Command {
+    let mut command = Command::new("unshare");
+    command.arg("--mount");
+    if !rustix::process::geteuid().is_root() {
+        command.args(["--user", "--map-root-user"]);
+    }
+    command.args(["sh", "-c", script]);
+    command
+}
+
 impl Drop for Program {
     fn drop(&mut self) {
         let _ = self.child.kill();
@@ -126,6 +149,15 @@ impl Client {
             }
             Err(_) => false,
         }
+    }
+
+    /// Opens another upload, of a size of its own, and sends that many bytes; the answer's status and body.
+    pub(crate) async fn put_another(&self, server: &Program, size: usize) -> (u16, Value) {
+        let wanted = serde_json::json!({"size_bytes": size});
+        let upload = self.post(server, &format!("/videos/{}/uploads", self.video), &wanted).await;
+        let url = format!("http://{}{}", server.address, text(&upload["upload_url"]));
+        let answer = self.http.put(url).body(vec![0; size]).send().await.expect("the server answers");
+        (answer.status().as_u16(), answer.json().await.expect("json"))
     }
 
     /// Completes the upload; `false` if the server died before it answered.
