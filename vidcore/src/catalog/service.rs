@@ -15,8 +15,8 @@ use crate::events::NewChange;
 use crate::id::{UserId, VideoId};
 use crate::idempotency::IdempotencyKey;
 use crate::jobs::{JobFilter, JobState};
-use crate::media::Transcoder as _;
 use crate::media::jobs::process_job;
+use crate::media::{RenditionStatus, Transcoder as _};
 use crate::page::{Page, PageLimit, Position};
 use crate::platform::parts::Parts;
 use crate::store::{Causes, Outcome};
@@ -268,9 +268,11 @@ impl Catalog {
         let renditions = self.parts.store.renditions(id).await?;
         let filter = JobFilter { video: Some(id), state: Some(JobState::Leased), ..JobFilter::default() };
         let running = self.parts.store.jobs(&filter, None, 1).await.map_err(into_catalog)?;
+        // The job itself ends a moment after the last rendition it published.
+        let settled = renditions.iter().all(|it| matches!(it.status, RenditionStatus::Ready | RenditionStatus::Failed));
         let progress = match running.first() {
+            _ if video.status == VideoStatus::Ready && settled => 1000,
             Some(job) => job.progress,
-            None if video.status == VideoStatus::Ready => 1000,
             None => 0,
         };
         Ok(StatusView {

@@ -161,7 +161,7 @@ pub struct StatusView {
     pub status: VideoStatus,
     /// Whether it can be played now.
     pub playable: bool,
-    /// 0 to 1000 permille of the running job; 1000 once nothing runs and the video is ready.
+    /// 0 to 1000 permille of the running job; 1000 once the video is ready and no rendition is on its way.
     pub progress: u16,
     /// Which transcoder this server uses: `ffmpeg` or `simulated`; `detecting` for a moment after the start.
     pub transcoder: String,
