@@ -19,7 +19,8 @@ use vidcore::jobs::retry::RetryPolicy;
 use vidcore::jobs::worker::{
     AnnounceJobs, Handlers, JobContext, JobFailure, JobHandler, Worker, WorkerOptions, WorkerParts,
 };
-use vidcore::jobs::{Death, Job, JobState, JobStore, NewJob, QueueName};
+use vidcore::jobs::{Claim, Death, Job, JobState, JobStore, NewJob, QueueName};
+use vidcore::notify::LocalNotify;
 use vidcore::store::sqlite::{FILE_NAME, SqliteOptions, SqliteStore};
 use vidcore::store::{Causes, Outcome};
 use vidcore::testkit::TestStore;
@@ -37,6 +38,7 @@ const OPTIONS: WorkerOptions = WorkerOptions {
     heartbeat: Duration::from_secs(10),
     sweep: FAR,
     grace: Duration::from_secs(30),
+    per_owner: None,
     retry: RetryPolicy { base: Duration::from_secs(8), cap: Duration::from_secs(60) },
 };
 
@@ -44,6 +46,7 @@ const OPTIONS: WorkerOptions = WorkerOptions {
 struct Site {
     test: TestStore,
     dispatcher: Arc<LocalDispatcher>,
+    notify: Arc<LocalNotify>,
 }
 
 impl Site {
@@ -55,7 +58,7 @@ impl Site {
         let dispatcher = Arc::new(LocalDispatcher::new());
         let observers = vec![Arc::new(AnnounceJobs(dispatcher.clone())) as _];
         let test = TestStore::open_with(observers, |options| options.busy_timeout = busy_timeout).await;
-        Self { test, dispatcher }
+        Self { test, dispatcher, notify: Arc::new(LocalNotify::new()) }
     }
 
     fn clock(&self) -> &ManualClock {
@@ -66,6 +69,7 @@ impl Site {
         let parts = WorkerParts {
             store: Arc::new(self.test.store.clone()),
             dispatcher: self.dispatcher.clone(),
+            notify: self.notify.clone(),
             clock: Arc::new(self.clock().clone()),
             entropy: self.test.entropy.clone(),
             name: "tester".to_owned(),
@@ -141,6 +145,7 @@ fn new_job(kind: &str, now: Timestamp, entropy: &SeededEntropy) -> NewJob {
         owner: None,
         video: None,
         on_dead: None,
+        group: None,
         now,
     }
 }
@@ -167,9 +172,14 @@ fn script<const N: usize>(
 
 #[async_trait]
 impl JobHandler for Script {
-    async fn run(&self, _: JobContext) -> Result<(), JobFailure> {
+    async fn run(&self, _: JobContext) -> Result<Causes, JobFailure> {
         self.began.send(self.clock.now()).expect("the test listens");
-        self.endings.lock().expect("no handler panics here").pop_front().expect("an attempt is expected")
+        self.endings
+            .lock()
+            .expect("no handler panics here")
+            .pop_front()
+            .expect("an attempt is expected")
+            .map(|()| Causes::none())
     }
 }
 
@@ -205,13 +215,13 @@ impl GateKeeper {
 
 #[async_trait]
 impl JobHandler for Gate {
-    async fn run(&self, context: JobContext) -> Result<(), JobFailure> {
+    async fn run(&self, context: JobContext) -> Result<Causes, JobFailure> {
         let cancel = context.cancel.clone();
         self.began.send(context).expect("the test listens");
         tokio::select! {
             permit = self.open.acquire() => {
                 permit.expect("the gate is never closed").forget();
-                Ok(())
+                Ok(Causes::none())
             }
             () = cancel.cancelled(), if self.heeds_cancel => Err(JobFailure::Cancelled),
         }
@@ -314,9 +324,9 @@ struct Panics;
 
 #[async_trait]
 impl JobHandler for Panics {
-    async fn run(&self, context: JobContext) -> Result<(), JobFailure> {
+    async fn run(&self, context: JobContext) -> Result<Causes, JobFailure> {
         assert!(context.lease.job.payload.is_string(), "this one panics");
-        Ok(())
+        Ok(Causes::none())
     }
 }
 
@@ -454,8 +464,14 @@ async fn an_attempt_that_lost_its_lease_logs_it_and_writes_nothing() {
     keeper.next().await;
     site.clock().advance(lease);
     site.test.store.sweep().await.expect("the store answers");
-    let queues = [QueueName::new(QUEUE)];
-    let other = site.test.store.lease(&queues, 1, FAR, "another").await.expect("the store answers").pop();
+    let claim = Claim {
+        queues: vec![QueueName::new(QUEUE)],
+        limit: 1,
+        lease_for: FAR,
+        worker: "another".to_owned(),
+        per_owner: None,
+    };
+    let other = site.test.store.lease(claim).await.expect("the store answers").pop();
     let other = other.expect("the job was freed and the worker's one slot is taken");
     let before = site.job(id).await;
     keeper.let_go(1);
@@ -535,12 +551,12 @@ struct Busy(Duration);
 
 #[async_trait]
 impl JobHandler for Busy {
-    async fn run(&self, _: JobContext) -> Result<(), JobFailure> {
+    async fn run(&self, _: JobContext) -> Result<Causes, JobFailure> {
         let begun = Instant::now();
         while begun.elapsed() < self.0 {
             std::hint::spin_loop();
         }
-        Ok(())
+        Ok(Causes::none())
     }
 }
 
@@ -566,7 +582,8 @@ async fn heartbeats_keep_the_leases_of_jobs_that_block_every_async_thread() {
         let jobs = jobs.clone();
         move || sweep_until_done(&store, &jobs)
     });
-    let parts = WorkerParts { store: Arc::new(store), dispatcher, clock, entropy, name: "tester".to_owned() };
+    let notify = Arc::new(LocalNotify::new());
+    let parts = WorkerParts { store: Arc::new(store), dispatcher, notify, clock, entropy, name: "tester".to_owned() };
     let handlers = Handlers::new().with(QUEUE, "work", Arc::new(Busy(lease * 2)));
     let heartbeat = Duration::from_millis(150);
     let worker = Worker::start(parts, handlers, WorkerOptions { lease, heartbeat, ..OPTIONS }).expect("it starts");

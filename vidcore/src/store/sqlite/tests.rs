@@ -390,6 +390,7 @@ async fn a_record_exists_only_if_the_effect_does() {
         owner: None,
         video: None,
         on_dead: None,
+        group: None,
         now: expires_at,
     });
     let spoilt = engine.store().command("cause what cannot be", spoilt, |_, _| Ok::<_, Fail<StoreError>>(()));

@@ -8,7 +8,7 @@ use crate::clock::{Clock, ManualClock, Timestamp};
 use crate::id::{JobId, UserId, VideoId};
 use crate::jobs::dispatcher::{Dispatcher, LocalDispatcher};
 use crate::jobs::worker::AnnounceJobs;
-use crate::jobs::{FollowUp, Job, Lease, NewJob, QueueName};
+use crate::jobs::{Claim, FollowUp, Job, Lease, NewJob, QueueName};
 use crate::store::{Causes, Outcome, Store};
 use crate::testkit::TestStore;
 
@@ -95,6 +95,7 @@ impl JobHarness {
             owner: None,
             video: None,
             on_dead: None,
+            group: None,
             now,
         }
     }
@@ -122,12 +123,23 @@ impl JobHarness {
         self.enqueue(self.new_job(kind)).await
     }
 
+    /// What a worker of these queues asks for.
+    pub fn claim(&self, queues: &[&str], limit: u16) -> Claim {
+        Claim {
+            queues: queues.iter().copied().map(QueueName::new).collect(),
+            limit,
+            lease_for: LEASE,
+            worker: "tester".to_owned(),
+            per_owner: None,
+        }
+    }
+
     /// Claims up to `limit` jobs.
     ///
     /// # Panics
     /// If the store refuses.
     pub async fn lease_up_to(&self, limit: u16) -> Vec<Lease> {
-        self.store.lease(&[QueueName::new(QUEUE)], limit, LEASE, "tester").await.expect("the store answers")
+        self.store.lease(self.claim(&[QUEUE], limit)).await.expect("the store answers")
     }
 
     /// Claims one job, if one is due.
