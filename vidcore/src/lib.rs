@@ -66,6 +66,7 @@ pub mod catalog;
 pub mod doctor;
 pub mod events;
 pub mod failpoints;
+pub mod housekeeping;
 pub mod idempotency;
 pub mod invalid;
 pub mod jobs;

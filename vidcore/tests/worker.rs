@@ -119,7 +119,7 @@ impl Site {
                 // A write that has nothing to write: it waits for those before it, so that time does
                 // not run away from a worker whose own writes wait for the disk.
                 let now = self.clock().now();
-                self.test.store.prune_changes(now).await.expect("the store answers");
+                self.test.store.prune_changes(now, 1000).await.expect("the store answers");
             }
         };
         bounded(async {

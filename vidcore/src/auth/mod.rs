@@ -220,7 +220,7 @@ pub trait AccountStore: Send + Sync {
         now: Timestamp,
     ) -> Result<Option<AuthState>, AccountError>;
 
-    /// Deletes the refresh tokens that expired by `now`, and the sessions whose last token did, and
-    /// returns how many rows went. An expired token is refused whether or not its row is there.
-    async fn prune_sessions(&self, now: Timestamp) -> Result<u64, StoreError>;
+    /// Deletes up to `limit` refresh tokens that expired by `now`, and up to `limit` sessions whose last
+    /// token did, and returns how many rows went. An expired token is refused whether or not its row is there.
+    async fn prune_sessions(&self, now: Timestamp, limit: u16) -> Result<u64, StoreError>;
 }

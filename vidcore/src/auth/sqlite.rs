@@ -295,14 +295,22 @@ fn find_state(
     .optional()
 }
 
-fn prune_tokens(db: &Connection, now: Timestamp) -> rusqlite::Result<usize> {
+fn prune_tokens(db: &Connection, now: Timestamp, limit: u16) -> rusqlite::Result<usize> {
     // Index refresh_tokens_expiry.
-    db.prepare_cached("DELETE FROM refresh_tokens WHERE expires_at_ms <= :now")?.execute(named_params! {":now": now})
+    db.prepare_cached(
+        "DELETE FROM refresh_tokens WHERE pk IN (
+            SELECT pk FROM refresh_tokens WHERE expires_at_ms <= :now ORDER BY expires_at_ms LIMIT :limit)",
+    )?
+    .execute(named_params! {":now": now, ":limit": limit})
 }
 
-fn prune_families(db: &Connection, now: Timestamp) -> rusqlite::Result<usize> {
+fn prune_families(db: &Connection, now: Timestamp, limit: u16) -> rusqlite::Result<usize> {
     // Index sessions_expiry.
-    db.prepare_cached("DELETE FROM sessions WHERE expires_at_ms <= :now")?.execute(named_params! {":now": now})
+    db.prepare_cached(
+        "DELETE FROM sessions WHERE pk IN (
+            SELECT pk FROM sessions WHERE expires_at_ms <= :now ORDER BY expires_at_ms LIMIT :limit)",
+    )?
+    .execute(named_params! {":now": now, ":limit": limit})
 }
 
 #[async_trait]
@@ -421,9 +429,9 @@ impl AccountStore for SqliteStore {
         self.read("read the state of a session", move |db| Ok(find_state(db, user, session, now)?)).await
     }
 
-    async fn prune_sessions(&self, now: Timestamp) -> Result<u64, StoreError> {
+    async fn prune_sessions(&self, now: Timestamp, limit: u16) -> Result<u64, StoreError> {
         self.command("prune sessions", Causes::none(), move |db, _| {
-            let gone = prune_tokens(db, now)? + prune_families(db, now)?;
+            let gone = prune_tokens(db, now, limit)? + prune_families(db, now, limit)?;
             Ok(gone as u64)
         })
         .await

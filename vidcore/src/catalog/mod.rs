@@ -4,7 +4,7 @@ use async_trait::async_trait;
 
 use crate::cache::LoadError;
 use crate::clock::Timestamp;
-use crate::id::{UserId, VideoId};
+use crate::id::{UploadId, UserId, VideoId};
 use crate::invalid::FieldProblem;
 use crate::page::Position;
 use crate::store::{Causes, Outcome, StoreError};
@@ -137,8 +137,25 @@ pub trait CatalogStore: Send + Sync {
     /// For every other video the jobs among `causes` are left out.
     ///
     /// # Errors
-    /// [`CatalogError::NotFound`] (also when it is not in the trash), [`CatalogError::VersionMismatch`].
+    /// [`CatalogError::NotFound`] (also when it is not in the trash, or its purge has begun),
+    /// [`CatalogError::VersionMismatch`].
     async fn restore_video(&self, command: TrashVideo, causes: Causes) -> Result<Outcome<Video>, CatalogError>;
+
+    /// Up to `limit` videos whose time in the trash ended by `now`, those whose purge has begun first.
+    async fn videos_to_purge(&self, now: Timestamp, limit: u16) -> Result<Vec<VideoId>, CatalogError>;
+
+    /// Begins the purge of a video whose time in the trash ended by `now`: from here on it cannot be
+    /// restored and takes no source, and its jobs are cancelled, running ones too, whose leases are lost.
+    /// Returns the uploads whose bytes may still be staged. Doing it again changes nothing.
+    ///
+    /// # Errors
+    /// [`CatalogError::NotFound`] unless it is in the trash and its time is over.
+    async fn begin_purge(&self, id: VideoId, now: Timestamp) -> Result<Vec<UploadId>, CatalogError>;
+
+    /// Deletes a video whose purge has begun with every row about it: sources, renditions, objects,
+    /// prefixes, uploads and jobs. Its objects go before, so that no crash leaves one without a row.
+    /// `false` if there is no such video.
+    async fn finish_purge(&self, id: VideoId, causes: Causes) -> Result<bool, CatalogError>;
 
     /// Raises the playback epoch: every playback link given out so far dies.
     ///

@@ -8,12 +8,14 @@ use crate::catalog::{
     Visibility,
 };
 use crate::clock::Timestamp;
-use crate::id::{UserId, VideoId};
+use crate::id::{UploadId, UserId, VideoId};
 use crate::jobs::MEDIA_QUEUE;
 use crate::media::RenditionKind;
 use crate::page::Position;
 use crate::store::sqlite::{Fail, SqliteStore, json, named, refuse};
 use crate::store::{Causes, Outcome};
+
+pub(crate) mod purge;
 
 type Result<T, E = Fail<CatalogError>> = std::result::Result<T, E>;
 
@@ -252,6 +254,9 @@ impl CatalogStore for SqliteStore {
     async fn restore_video(&self, command: TrashVideo, causes: Causes) -> Result<Outcome<Video>, CatalogError> {
         self.command_with("restore a video", causes, move |db, _, effects| {
             let video = find_owned(db, command.id, command.owner, true)?;
+            if purge::has_begun(db, command.id)? {
+                return Err(refuse(CatalogError::NotFound));
+            }
             demand_version(&video, command.expected)?;
             if !waits_for_processing(db, &video)? {
                 effects.causes.jobs.clear();
@@ -260,6 +265,36 @@ impl CatalogStore for SqliteStore {
             find_owned(db, command.id, None, false)
         })
         .await
+    }
+
+    async fn videos_to_purge(&self, now: Timestamp, limit: u16) -> Result<Vec<VideoId>, CatalogError> {
+        self.read("find videos to purge", move |db| Ok(purge::due(db, now, limit)?)).await
+    }
+
+    async fn begin_purge(&self, id: VideoId, now: Timestamp) -> Result<Vec<UploadId>, CatalogError> {
+        self.command("begin a purge", Causes::none(), move |db, settled_now| {
+            if !purge::begin(db, id, now)? {
+                return Err(refuse(CatalogError::NotFound));
+            }
+            crate::jobs::sqlite::end_all_of_video(db, id, settled_now)?;
+            Ok(purge::uploads(db, id)?)
+        })
+        .await
+        .map(Outcome::into_inner)
+    }
+
+    async fn finish_purge(&self, id: VideoId, causes: Causes) -> Result<bool, CatalogError> {
+        self.command_with("finish a purge", causes, move |db, now, effects| {
+            let purged = purge::finish(db, id)?;
+            if purged {
+                crate::jobs::sqlite::forget_all_of_video(db, id, now)?;
+            } else {
+                effects.causes.changes.clear();
+            }
+            Ok(purged)
+        })
+        .await
+        .map(Outcome::into_inner)
     }
 
     async fn bump_playback_epoch(

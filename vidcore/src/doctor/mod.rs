@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use futures_util::TryStreamExt;
 use serde::{Deserialize, Serialize};
 
-use crate::id::UploadId;
+use crate::id::{UploadId, VideoId};
 use crate::media::NewObject;
 use crate::storage::Objects;
 use crate::storage::objects::ObjectError;
@@ -58,7 +58,7 @@ pub enum Check {
     ObjectMissing,
     /// Every recorded object has the recorded size and, in a deep examination, the recorded hash.
     ObjectDiffers,
-    /// Every stored object belongs to a row, to an attempt's prefix or to a live upload.
+    /// Every stored object belongs to a row, to a running attempt's prefix or to a live upload.
     Orphan,
     /// The uploads that count against quotas are the sources that are stored.
     Quota,
@@ -122,12 +122,17 @@ pub trait DoctorStore: Send + Sync {
     /// half done. `deep` includes the checks whose cost grows with the text and the file.
     async fn examine_rows(&self, deep: bool) -> Result<Report, StoreError>;
 
-    /// Up to `limit` recorded objects whose keys are above `after`, sorted by key.
+    /// Up to `limit` recorded objects whose keys are above `after`, sorted by key, but for those of videos
+    /// that are being purged: their objects go before their rows.
     async fn recorded_objects(&self, after: &str, limit: u16) -> Result<Vec<NewObject>, StoreError>;
 
-    /// Those of `keys` that belong to nothing: no recorded object, no attempt's prefix, no upload that
-    /// is open or being verified.
+    /// Those of `keys` that belong to nothing: no recorded object, no prefix of an attempt that runs, no
+    /// upload that is open or being verified, no video that is being purged. A key this program made that
+    /// belongs to nothing once does so for ever: attempts, uploads and purges never come back.
     async fn unknown_keys(&self, keys: Vec<String>) -> Result<Vec<String>, StoreError>;
+
+    /// Whether there is a video at all, trashed or not.
+    async fn knows_videos(&self) -> Result<bool, StoreError>;
 }
 
 impl Check {
@@ -256,7 +261,7 @@ async fn examine_keys(store: &dyn Store, objects: &Objects, report: &mut Report)
         // A key that was listed just before its command ran may be known, or gone, by now.
         for key in store.unknown_keys(suspects).await? {
             if objects.size(&key).await?.is_some() {
-                report.add(Check::Orphan, key, "It belongs to no row, no attempt and no live upload.");
+                report.add(Check::Orphan, key, "It belongs to no row, no running attempt and no live upload.");
             }
         }
     }
@@ -273,4 +278,11 @@ pub fn upload_of(key: &str) -> Option<UploadId> {
         _ => None,
     };
     upload?.parse().ok()
+}
+
+/// The video whose source or rendition a key was made for.
+pub(crate) fn video_of(key: &str) -> Option<VideoId> {
+    let mut segments = key.split('/');
+    matches!(segments.next()?, "originals" | "renditions").then_some(())?;
+    segments.next()?.parse().ok()
 }

@@ -5,10 +5,11 @@ use std::collections::HashSet;
 use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension, Row, named_params};
 
-use crate::doctor::{Check, DoctorStore, MAX_FINDINGS, Report, search_index, upload_of};
+use crate::doctor::{Check, DoctorStore, MAX_FINDINGS, Report, search_index, upload_of, video_of};
 use crate::id::{JobId, RenditionId, SourceId, UploadId, VideoId};
 use crate::jobs::UPLOADS_QUEUE;
 use crate::media::NewObject;
+use crate::media::sqlite::RUNS;
 use crate::store::StoreError;
 use crate::store::sqlite::SqliteStore;
 
@@ -231,7 +232,8 @@ fn examine(db: &Connection, deep: bool) -> rusqlite::Result<Report> {
     Ok(report)
 }
 
-/// Whether a recorded object, an attempt's prefix or a live upload accounts for this key.
+/// Whether a recorded object, the prefix of a running attempt, a live upload or the purge of its video
+/// accounts for this key.
 fn is_known(db: &Connection, key: &str) -> rusqlite::Result<bool> {
     let exists = |sql: &str, value: &dyn rusqlite::ToSql| {
         let found = db.prepare_cached(sql)?.query_row([value], |_| Ok(())).optional()?;
@@ -241,10 +243,16 @@ fn is_known(db: &Connection, key: &str) -> rusqlite::Result<bool> {
     if exists("SELECT 1 FROM objects WHERE key = ?1", &key)? {
         return Ok(true);
     }
+    let running = format!("SELECT 1 FROM prefixes p WHERE p.prefix = ?1 AND {RUNS}");
     for (end, _) in key.match_indices('/') {
-        if exists("SELECT 1 FROM prefixes WHERE prefix = ?1", &&key[..end])? {
+        if exists(&running, &&key[..end])? {
             return Ok(true);
         }
+    }
+    if let Some(video) = video_of(key)
+        && crate::catalog::sqlite::purge::has_begun(db, video)?
+    {
+        return Ok(true);
     }
     // Bytes are pinned before they are committed; until then the upload is being verified.
     let live = if key.starts_with("originals/") {
@@ -267,8 +275,9 @@ impl DoctorStore for SqliteStore {
             // Primary key.
             let objects = db
                 .prepare_cached(
-                    "SELECT key, size_bytes, sha256, content_type FROM objects WHERE key > :after
-                     ORDER BY key LIMIT :limit",
+                    "SELECT o.key, o.size_bytes, o.sha256, o.content_type
+                     FROM objects o JOIN videos v ON v.pk = o.video_pk
+                     WHERE o.key > :after AND v.purging = 0 ORDER BY o.key LIMIT :limit",
                 )?
                 .query_map(named_params! {":after": after, ":limit": limit}, |row| {
                     Ok(NewObject {
@@ -293,6 +302,13 @@ impl DoctorStore for SqliteStore {
                 }
             }
             Ok(unknown)
+        })
+        .await
+    }
+
+    async fn knows_videos(&self) -> Result<bool, StoreError> {
+        self.read("look for a video", |db| {
+            Ok(db.prepare_cached("SELECT EXISTS (SELECT 1 FROM videos)")?.query_row([], |row| row.get(0))?)
         })
         .await
     }

@@ -45,6 +45,6 @@ pub trait EventStore: Send + Sync {
     /// Up to `limit` changes with an id above `after`, oldest first.
     async fn changes_after(&self, after: i64, limit: u16) -> Result<Vec<Change>, StoreError>;
 
-    /// Deletes the changes written before `before` and returns how many went.
-    async fn prune_changes(&self, before: Timestamp) -> Result<u64, StoreError>;
+    /// Deletes up to `limit` changes written before `before`, oldest first, and returns how many went.
+    async fn prune_changes(&self, before: Timestamp, limit: u16) -> Result<u64, StoreError>;
 }

@@ -44,12 +44,15 @@ impl EventStore for SqliteStore {
         self.read("read changes", move |db| Ok(tail(db, after, limit)?)).await
     }
 
-    async fn prune_changes(&self, before: Timestamp) -> Result<u64, StoreError> {
+    async fn prune_changes(&self, before: Timestamp, limit: u16) -> Result<u64, StoreError> {
         self.command("prune changes", Causes::none(), move |db, _| {
             // Index changes_at.
             let gone = db
-                .prepare_cached("DELETE FROM changes WHERE at_ms < :before")?
-                .execute(named_params! {":before": before})?;
+                .prepare_cached(
+                    "DELETE FROM changes WHERE id IN (
+                        SELECT id FROM changes WHERE at_ms < :before ORDER BY at_ms, id LIMIT :limit)",
+                )?
+                .execute(named_params! {":before": before, ":limit": limit})?;
             Ok(gone as u64)
         })
         .await

@@ -49,6 +49,6 @@ impl fmt::Debug for IdempotencyRecord {
 /// Housekeeping of the records; writing and replaying them is part of every command.
 #[async_trait]
 pub trait IdempotencyStore: Send + Sync {
-    /// Deletes the records that expired before `now` and returns how many went.
-    async fn prune_idempotency(&self, now: Timestamp) -> Result<u64, StoreError>;
+    /// Deletes up to `limit` records that expired by `now`, longest ago first, and returns how many went.
+    async fn prune_idempotency(&self, now: Timestamp, limit: u16) -> Result<u64, StoreError>;
 }

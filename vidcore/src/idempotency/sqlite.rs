@@ -10,12 +10,16 @@ use crate::store::{Causes, Outcome, StoreError};
 
 #[async_trait]
 impl IdempotencyStore for SqliteStore {
-    async fn prune_idempotency(&self, now: Timestamp) -> Result<u64, StoreError> {
+    async fn prune_idempotency(&self, now: Timestamp, limit: u16) -> Result<u64, StoreError> {
         self.command("prune idempotency records", Causes::none(), move |db, _| {
             // Index idempotency_expiry.
             let gone = db
-                .prepare_cached("DELETE FROM idempotency WHERE expires_at_ms <= :now")?
-                .execute(named_params! {":now": now})?;
+                .prepare_cached(
+                    "DELETE FROM idempotency WHERE (scope, key) IN (
+                        SELECT scope, key FROM idempotency WHERE expires_at_ms <= :now
+                        ORDER BY expires_at_ms LIMIT :limit)",
+                )?
+                .execute(named_params! {":now": now, ":limit": limit})?;
             Ok(gone as u64)
         })
         .await

@@ -144,11 +144,16 @@ impl CronEntry {
         }
     }
 
+    /// The unique key of the jobs of the entry called `name`.
+    pub fn unique_key(name: &str) -> String {
+        format!("cron:{name}")
+    }
+
     /// While the job of an earlier moment is live, that of a later one is left out.
     fn job(&self, now: Timestamp, entropy: &dyn Entropy) -> NewJob {
         NewJob {
             max_attempts: self.max_attempts.max(1),
-            unique_key: Some(format!("cron:{}", self.name)),
+            unique_key: Some(Self::unique_key(&self.name)),
             ..NewJob::new(JobId::new(now, entropy), &self.queue, &self.kind, self.payload.clone(), now)
         }
     }

@@ -133,6 +133,14 @@ pub trait RenditionStore: Send + Sync {
         now: Timestamp,
     ) -> Result<(), CatalogError>;
 
+    /// Up to `limit` output prefixes above `after`, sorted, whose attempt has ended: nothing that is put
+    /// under them from now on becomes visible.
+    async fn ended_prefixes(&self, after: &str, limit: u16) -> Result<Vec<String>, StoreError>;
+
+    /// Forgets those of the prefixes whose attempt has ended, and returns how many went. The objects that
+    /// were published under them have rows of their own.
+    async fn forget_prefixes(&self, prefixes: Vec<String>) -> Result<u64, StoreError>;
+
     /// Makes a stored poster the video's.
     ///
     /// # Errors

@@ -13,7 +13,7 @@ use crate::media::{
     RenditionStore, Source,
 };
 use crate::store::sqlite::{Fail, SqliteStore, named, refuse};
-use crate::store::{Causes, Fence, StoreError};
+use crate::store::{Causes, Fence, Outcome, StoreError};
 
 type Result<T, E = Fail<CatalogError>> = std::result::Result<T, E>;
 
@@ -23,6 +23,10 @@ const SOURCE: &str = "SELECT s.id, v.id AS video_id, s.upload_id, s.object_key, 
 const RENDITION: &str = "SELECT r.id, v.id AS video_id, s.id AS source_id, r.name, r.kind, r.status, r.width,
     r.height, r.bandwidth, r.codecs, r.prefix, r.failure, r.ready_at_ms
     FROM renditions r JOIN sources s ON s.pk = r.source_pk JOIN videos v ON v.pk = s.video_pk";
+
+/// Whether the attempt that puts objects under the prefix `p` has not ended.
+pub(crate) const RUNS: &str = "EXISTS (SELECT 1 FROM job_attempts a JOIN jobs j ON j.pk = a.job_pk
+    WHERE a.token = p.token AND j.id = p.job_id AND a.ended_at_ms IS NULL)";
 
 fn source_from(row: &Row<'_>) -> rusqlite::Result<Source> {
     Ok(Source {
@@ -394,6 +398,35 @@ impl RenditionStore for SqliteStore {
             Ok(insert_prefix(db, fence, video, &prefix, now)?)
         })
         .await
+    }
+
+    async fn ended_prefixes(&self, after: &str, limit: u16) -> Result<Vec<String>, StoreError> {
+        let after = after.to_owned();
+        self.read("find the prefixes of ended attempts", move |db| {
+            // Primary key.
+            let prefixes = db
+                .prepare_cached(&format!(
+                    "SELECT p.prefix FROM prefixes p WHERE p.prefix > :after AND NOT {RUNS} ORDER BY p.prefix LIMIT :limit"
+                ))?
+                .query_map(named_params! {":after": after, ":limit": limit}, |row| row.get(0))?
+                .collect::<rusqlite::Result<_>>()?;
+            Ok(prefixes)
+        })
+        .await
+    }
+
+    async fn forget_prefixes(&self, prefixes: Vec<String>) -> Result<u64, StoreError> {
+        self.command("forget prefixes", Causes::none(), move |db, _| {
+            let mut gone = 0;
+            for prefix in &prefixes {
+                gone += db
+                    .prepare_cached(&format!("DELETE FROM prefixes AS p WHERE p.prefix = :prefix AND NOT {RUNS}"))?
+                    .execute(named_params! {":prefix": prefix})?;
+            }
+            Ok(gone as u64)
+        })
+        .await
+        .map(Outcome::into_inner)
     }
 
     async fn publish_poster(

@@ -318,7 +318,7 @@ mod tests {
         let (mut check, heard) = check(&test);
         let prune = async || {
             test.clock.advance(Duration::from_secs(1));
-            test.store.prune_changes(test.clock.now()).await.expect("it prunes");
+            test.store.prune_changes(test.clock.now(), 1000).await.expect("it prunes");
         };
         commit(&test, "pruned").await;
         prune().await;

@@ -1,4 +1,5 @@
-//! What has to be thrown away from time to time, and the numbers that are read from tables.
+//! What every process does for itself from time to time: its disk's working folders, and the numbers
+//! that are read from tables. What is done once for all processes is a job (`crate::housekeeping`).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,36 +8,20 @@ use std::time::Duration;
 use crate::jobs::{JobState, QueueName};
 use crate::media::scratch;
 use crate::platform::parts::Parts;
-use crate::storage::Uploads;
-use crate::store::StoreError;
 
 /// How often.
 const EVERY: Duration = Duration::from_secs(60);
-
-/// How long invalidations are kept for processes that read the tail of `changes`.
-const KEEP_CHANGES: Duration = Duration::from_secs(600);
 
 /// Runs until it is aborted. Every process of a fleet does it; doing it twice is harmless.
 pub(super) async fn run(parts: Arc<Parts>) {
     let mut jobs = JobCounts::default();
     loop {
-        if let Err(error) = tidy(&parts).await {
-            tracing::warn!(%error, "housekeeping failed and will be repeated");
-        }
-        if let Err(error) = Uploads::new(Arc::clone(&parts)).expire().await {
-            tracing::warn!(%error, "expired uploads could not be cleared and will be tried again");
+        if let Err(error) = scratch::remove_ended(&parts.settings.data_dir, &*parts.store).await {
+            tracing::warn!(%error, "working folders could not be looked through and will be");
         }
         count_jobs(&parts, &mut jobs).await;
         parts.clock.sleep(EVERY).await;
     }
-}
-
-async fn tidy(parts: &Parts) -> Result<(), StoreError> {
-    let now = parts.now();
-    parts.store.prune_changes(now.minus(KEEP_CHANGES)).await?;
-    parts.store.prune_idempotency(now).await?;
-    parts.store.prune_sessions(now).await?;
-    scratch::remove_ended(&parts.settings.data_dir, &*parts.store).await
 }
 
 /// How many jobs there are, by queue and the name of their state.

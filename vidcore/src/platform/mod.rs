@@ -18,6 +18,7 @@ use crate::auth::Auth;
 use crate::catalog::Catalog;
 use crate::clock::{Clock, Timestamp};
 use crate::doctor::{ExamineError, Report};
+use crate::housekeeping::{CollectError, Collected};
 use crate::jobs::Jobs;
 use crate::jobs::worker::Worker;
 use crate::keys::KeyRing;
@@ -189,6 +190,16 @@ impl Platform {
     /// [`ExamineError`] if the store or the object store does not answer.
     pub async fn examine(&self, deep: bool) -> Result<Report, ExamineError> {
         crate::doctor::examine(&*self.inner.parts.store, &self.inner.parts.objects, deep).await
+    }
+
+    /// Deletes every object that belongs to nobody, as the job `collect_objects` does from time to time. It may
+    /// run beside everything else. When all is quiet, one collection leaves nothing that
+    /// [`examine`](Self::examine) calls an orphan, but for keys that are not this program's.
+    ///
+    /// # Errors
+    /// [`CollectError`] if the store or the object store does not answer.
+    pub async fn collect_objects(&self) -> Result<Collected, CollectError> {
+        crate::housekeeping::collect_all(&*self.inner.parts.store, &self.inner.parts.objects).await
     }
 
     /// Claims no more jobs, lets running ones finish for the grace time, gives the rest back, and

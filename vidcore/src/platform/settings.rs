@@ -33,6 +33,10 @@ pub struct Settings {
     pub rate_limits: RateLimitSettings,
     /// Background jobs.
     pub worker: WorkerSettings,
+    /// How long ended jobs are kept.
+    pub jobs: JobSettings,
+    /// What is thrown away from time to time.
+    pub housekeeping: HousekeepingSettings,
 }
 
 impl Default for Settings {
@@ -49,6 +53,8 @@ impl Default for Settings {
             cache: CacheSettings::default(),
             rate_limits: RateLimitSettings::default(),
             worker: WorkerSettings::default(),
+            jobs: JobSettings::default(),
+            housekeeping: HousekeepingSettings::default(),
         }
     }
 }
@@ -319,5 +325,36 @@ impl Default for WorkerSettings {
             retry_base_ms: 2000,
             retry_cap_ms: 600_000,
         }
+    }
+}
+
+/// How long ended jobs are kept.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct JobSettings {
+    /// How long jobs that are done or cancelled are kept, in seconds. Default 604,800 (7 days).
+    pub keep_done_s: u64,
+    /// How long dead jobs are kept and can be replayed, in seconds. Default 2,592,000 (30 days).
+    pub keep_dead_s: u64,
+}
+
+impl Default for JobSettings {
+    fn default() -> Self {
+        Self { keep_done_s: 7 * 86_400, keep_dead_s: 30 * 86_400 }
+    }
+}
+
+/// What is thrown away from time to time. It takes a worker, in this process or another.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct HousekeepingSettings {
+    /// How often objects that belong to nobody are looked for, in seconds, at least 1: every key is listed.
+    /// Default 3600.
+    pub collect_every_s: u64,
+}
+
+impl Default for HousekeepingSettings {
+    fn default() -> Self {
+        Self { collect_every_s: 3600 }
     }
 }

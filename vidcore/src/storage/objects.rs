@@ -326,6 +326,19 @@ impl Objects {
         Ok(())
     }
 
+    /// The folders right under `prefix/`, as prefixes of their own, whether or not an object is in them.
+    ///
+    /// # Errors
+    /// [`ObjectError::Unavailable`].
+    pub async fn folders(&self, prefix: &str) -> Result<Vec<String>, ObjectError> {
+        let listed = self.store.list_with_delimiter(Some(&path(prefix)?)).await;
+        match listed.map_err(|error| failure("list folders", error)) {
+            Ok(listed) => Ok(listed.common_prefixes.into_iter().map(String::from).collect()),
+            Err(ObjectError::NotFound) => Ok(Vec::new()),
+            Err(error) => Err(error),
+        }
+    }
+
     /// The keys of all objects, one after the other, in no order.
     pub fn keys(&self) -> BoxStream<'static, Result<String, ObjectError>> {
         let listed = self.store.list(None).map_ok(|meta| meta.location.to_string());

@@ -26,7 +26,7 @@ use crate::store::{BoxError, Causes, Outcome};
 const EXPIRY_MARGIN: Duration = Duration::from_secs(60);
 
 /// The most uploads cleared at once; the next round goes on.
-const EXPIRED_AT_ONCE: u16 = 100;
+pub(crate) const EXPIRED_AT_ONCE: u16 = 100;
 
 /// What an upload is opened with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

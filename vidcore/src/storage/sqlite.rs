@@ -264,6 +264,9 @@ impl UploadStore for SqliteStore {
                 return Err(refuse(UploadError::WrongState { status: upload.status, command: "be committed" }));
             }
             let video = crate::catalog::sqlite::find(db, upload.video)?.ok_or_else(|| refuse(UploadError::NotFound))?;
+            if crate::catalog::sqlite::purge::has_begun(db, upload.video)? {
+                return Err(refuse(UploadError::NotFound));
+            }
             if video.deleted_at.is_some() {
                 // Restoring plans the processing.
                 effects.causes.jobs.clear();

@@ -72,6 +72,31 @@ pub(crate) fn cancel_of_video(db: &Connection, video: VideoId, queue: &str, now:
     disband(db, video, queue)
 }
 
+/// Cancels every live job of a video at once, whatever its queue: what runs loses its lease, nothing
+/// follows, and no group waits for it.
+pub(crate) fn end_all_of_video(db: &Connection, video: VideoId, now: Timestamp) -> rusqlite::Result<()> {
+    // Index jobs_video.
+    for sql in [
+        "UPDATE job_attempts SET ended_at_ms = :now, outcome = 'cancelled' WHERE ended_at_ms IS NULL AND job_pk IN (
+            SELECT pk FROM jobs WHERE video_id = :video AND state = 'leased')",
+        "DELETE FROM job_groups WHERE :now IS NOT NULL AND id IN (
+            SELECT group_id FROM jobs WHERE video_id = :video AND group_id IS NOT NULL)",
+        "UPDATE jobs SET state = 'cancelled', lease_until_ms = NULL, finished_at_ms = :now, updated_at_ms = :now,
+            group_id = NULL
+         WHERE video_id = :video AND state IN ('queued', 'leased')",
+    ] {
+        db.prepare_cached(sql)?.execute(named_params! {":video": video, ":now": now})?;
+    }
+    Ok(())
+}
+
+/// Deletes every job of a video with its attempts. They end first: whose turn it is is counted by the
+/// changes of their states.
+pub(crate) fn forget_all_of_video(db: &Connection, video: VideoId, now: Timestamp) -> rusqlite::Result<()> {
+    end_all_of_video(db, video, now)?;
+    db.prepare_cached("DELETE FROM jobs WHERE video_id = :video")?.execute(named_params! {":video": video}).map(|_| ())
+}
+
 /// Nothing follows the groups of a video's jobs any more.
 fn disband(db: &Connection, video: VideoId, queue: &str) -> rusqlite::Result<()> {
     db.prepare_cached(

@@ -404,12 +404,12 @@ async fn an_expired_key_runs_again_whether_or_not_it_was_pruned() {
     let engine = Engine::open(|_| {}).await;
     once(&engine, "k", 1).await.expect("it runs");
     engine.test.clock.advance(Duration::from_millis(59_999));
-    assert_eq!(0, engine.store().prune_idempotency(engine.test.clock.now()).await.expect("it prunes"));
+    assert_eq!(0, engine.store().prune_idempotency(engine.test.clock.now(), 1000).await.expect("it prunes"));
     assert_eq!(replayed(1, 1), once(&engine, "k", 1).await.expect("it is replayed"));
     engine.test.clock.advance(Duration::from_millis(1));
     assert_eq!(Outcome::Done(2), once(&engine, "k", 2).await.expect("it runs, also for another request"));
     engine.test.clock.advance(Duration::from_secs(60));
-    assert_eq!(1, engine.store().prune_idempotency(engine.test.clock.now()).await.expect("it prunes"));
+    assert_eq!(1, engine.store().prune_idempotency(engine.test.clock.now(), 1000).await.expect("it prunes"));
     assert_eq!(Outcome::Done(3), once(&engine, "k", 2).await.expect("it runs"));
 }
 

@@ -1,0 +1,68 @@
+//! SQL of the purge: a video that goes for good, with everything that is about it.
+
+use rusqlite::{Connection, OptionalExtension, named_params};
+
+use crate::clock::Timestamp;
+use crate::id::{UploadId, VideoId};
+
+/// Videos whose purge has begun, then those whose time in the trash is over, longest ago first.
+pub(super) fn due(db: &Connection, now: Timestamp, limit: u16) -> rusqlite::Result<Vec<VideoId>> {
+    // Index videos_purge: what waits in the trash is few, what is over is fewer.
+    db.prepare_cached(
+        "SELECT id FROM videos WHERE purge_at_ms IS NOT NULL AND (purge_at_ms <= :now OR purging = 1)
+         ORDER BY purging DESC, purge_at_ms LIMIT :limit",
+    )?
+    .query_map(named_params! {":now": now, ":limit": limit}, |row| row.get(0))?
+    .collect()
+}
+
+/// Marks the video; `false` unless its time in the trash is over or it is marked already.
+pub(super) fn begin(db: &Connection, id: VideoId, now: Timestamp) -> rusqlite::Result<bool> {
+    let rows = db
+        .prepare_cached(
+            "UPDATE videos SET purging = 1 WHERE id = :id AND deleted_at_ms IS NOT NULL
+                AND (purge_at_ms <= :now OR purging = 1)",
+        )?
+        .execute(named_params! {":id": id, ":now": now})?;
+    Ok(rows == 1)
+}
+
+/// Whether the purge of the video has begun.
+pub(crate) fn has_begun(db: &Connection, id: VideoId) -> rusqlite::Result<bool> {
+    db.prepare_cached("SELECT EXISTS (SELECT 1 FROM videos WHERE id = :id AND purging = 1)")?
+        .query_row(named_params! {":id": id}, |row| row.get(0))
+}
+
+/// The uploads whose bytes are still staged.
+pub(super) fn uploads(db: &Connection, id: VideoId) -> rusqlite::Result<Vec<UploadId>> {
+    // Index uploads_video.
+    db.prepare_cached(
+        "SELECT id FROM uploads WHERE video_pk = (SELECT pk FROM videos WHERE id = :id)
+            AND status IN ('open', 'verifying')",
+    )?
+    .query_map(named_params! {":id": id}, |row| row.get(0))?
+    .collect()
+}
+
+/// Deletes every row of a video whose purge has begun; `false` if there is none. A trigger takes it out
+/// of the search index.
+pub(super) fn finish(db: &Connection, id: VideoId) -> rusqlite::Result<bool> {
+    let pk: Option<i64> = db
+        .prepare_cached("SELECT pk FROM videos WHERE id = :id AND purging = 1")?
+        .query_row(named_params! {":id": id}, |row| row.get(0))
+        .optional()?;
+    let Some(pk) = pk else { return Ok(false) };
+    // Children before their parents. Indexes (source_pk, name), sources_video, objects_video,
+    // prefixes_video, uploads_video.
+    for sql in [
+        "DELETE FROM renditions WHERE source_pk IN (SELECT pk FROM sources WHERE video_pk = :pk)",
+        "DELETE FROM sources WHERE video_pk = :pk",
+        "DELETE FROM objects WHERE video_pk = :pk",
+        "DELETE FROM prefixes WHERE video_pk = :pk",
+        "DELETE FROM uploads WHERE video_pk = :pk",
+        "DELETE FROM videos WHERE pk = :pk",
+    ] {
+        db.prepare_cached(sql)?.execute(named_params! {":pk": pk})?;
+    }
+    Ok(true)
+}

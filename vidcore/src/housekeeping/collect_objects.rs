@@ -1,0 +1,207 @@
+//! Deletes the objects that belong to nobody: what killed and fenced attempts put, what was staged for
+//! uploads that ended, what came too late.
+//!
+//! No age has to pass first. A key is listed before the rows are asked about it, and what the rows say
+//! belongs to nothing does so for ever: an attempt that has ended publishes nothing, an upload that has
+//! ended takes nothing, and an attempt's prefix is a row before its first object is put. A process that
+//! was frozen may put an object after the collection; the next one takes it.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use futures_util::TryStreamExt;
+use tokio_util::sync::CancellationToken;
+
+use crate::doctor::upload_of;
+use crate::jobs::worker::{JobContext, JobFailure, JobHandler};
+use crate::platform::parts::Parts;
+use crate::storage::Objects;
+use crate::storage::objects::ObjectError;
+use crate::store::{Causes, Store, StoreError};
+
+use super::ended;
+
+pub(super) const KIND: &str = "collect_objects";
+
+/// Objects that one job deletes, in round numbers.
+const OBJECTS_AT_ONCE: u64 = 10_000;
+
+/// Rows and keys looked at together.
+const BATCH: u16 = 500;
+
+/// Where this program's keys begin. Whatever else is in the object store is somebody else's.
+const ROOMS: [&str; 3] = ["staging/", "originals/", "renditions/"];
+
+/// What a collection did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Collected {
+    /// Objects deleted.
+    pub objects: u64,
+    /// Prefixes of ended attempts that were forgotten.
+    pub prefixes: u64,
+    /// Whether there is more than one run takes.
+    pub more: bool,
+}
+
+/// Why a collection did not come to its end. What it deleted until then is gone.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CollectError {
+    /// The store did not answer.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The object store did not answer.
+    #[error(transparent)]
+    Objects(#[from] ObjectError),
+    /// It was asked to stop.
+    #[error("the collection was cancelled")]
+    Cancelled,
+}
+
+#[derive(Debug)]
+pub(super) struct CollectObjects(pub(super) Arc<Parts>);
+
+#[async_trait]
+impl JobHandler for CollectObjects {
+    async fn run(&self, context: JobContext) -> Result<Causes, JobFailure> {
+        let collected = collect(&*self.0.store, &self.0.objects, &context.cancel, OBJECTS_AT_ONCE).await;
+        match collected {
+            Ok(collected) => Ok(ended(&self.0, KIND, collected.more)),
+            Err(CollectError::Cancelled) => Err(JobFailure::Cancelled),
+            Err(error) => Err(JobFailure::Retry(error.into())),
+        }
+    }
+}
+
+/// Collects until there is nothing left to collect.
+pub(crate) async fn collect_all(store: &dyn Store, objects: &Objects) -> Result<Collected, CollectError> {
+    let mut all = Collected::default();
+    loop {
+        let run = collect(store, objects, &CancellationToken::new(), OBJECTS_AT_ONCE).await?;
+        all.objects += run.objects;
+        all.prefixes += run.prefixes;
+        if !run.more {
+            return Ok(all);
+        }
+    }
+}
+
+/// One run, which ends soon after it has deleted `limit` objects.
+async fn collect(
+    store: &dyn Store,
+    objects: &Objects,
+    cancel: &CancellationToken,
+    limit: u64,
+) -> Result<Collected, CollectError> {
+    let mut run = Run { store, objects, cancel, limit, done: Collected::default() };
+    run.attempts().await?;
+    run.staging().await?;
+    run.strays().await?;
+    if run.done.objects + run.done.prefixes > 0 {
+        let Collected { objects, prefixes, more } = run.done;
+        tracing::info!(objects, prefixes, more, "objects of nobody were deleted");
+    }
+    metrics::counter!("vid_objects_collected_total").increment(run.done.objects);
+    Ok(run.done)
+}
+
+struct Run<'a> {
+    store: &'a dyn Store,
+    objects: &'a Objects,
+    cancel: &'a CancellationToken,
+    limit: u64,
+    done: Collected,
+}
+
+impl Run<'_> {
+    /// Whether this run has done its share.
+    fn is_full(&mut self) -> Result<bool, CollectError> {
+        if self.cancel.is_cancelled() {
+            return Err(CollectError::Cancelled);
+        }
+        self.done.more |= self.done.objects >= self.limit;
+        Ok(self.done.more)
+    }
+
+    /// What ended attempts put and did not publish, with what broken writes left there. Their prefixes
+    /// are forgotten: each is looked at once.
+    async fn attempts(&mut self) -> Result<(), CollectError> {
+        let mut after = String::new();
+        while !self.is_full()? {
+            let ended = self.store.ended_prefixes(&after, BATCH).await?;
+            let Some(last) = ended.last() else { return Ok(()) };
+            after.clone_from(last);
+            let mut emptied = Vec::with_capacity(ended.len());
+            for prefix in ended {
+                if self.is_full()? {
+                    break;
+                }
+                self.empty(&prefix).await?;
+                emptied.push(prefix);
+            }
+            self.done.prefixes += self.store.forget_prefixes(emptied).await?;
+        }
+        Ok(())
+    }
+
+    async fn empty(&mut self, prefix: &str) -> Result<(), CollectError> {
+        let keys = self.objects.keys_under(prefix).await?;
+        let put = keys.len();
+        let unknown = self.store.unknown_keys(keys).await?;
+        if unknown.len() == put {
+            // Nothing was published under it, so the folder may go as a whole.
+            self.objects.delete_under(prefix).await?;
+            self.done.objects += put as u64;
+            return Ok(());
+        }
+        self.delete(unknown).await
+    }
+
+    /// What was staged for uploads that take no bytes any more, with what broken writes left there.
+    async fn staging(&mut self) -> Result<(), CollectError> {
+        let mut folders = self.objects.folders("staging").await?;
+        // A folder of an unknown upload is left to the strays: it is not of this program's making.
+        folders.retain(|folder| upload_of(folder).is_some());
+        for folders in folders.chunks(BATCH.into()) {
+            // A folder belongs to its upload as every key in it does.
+            for folder in self.store.unknown_keys(folders.to_vec()).await? {
+                if self.is_full()? {
+                    return Ok(());
+                }
+                let staged = self.objects.keys_under(&folder).await?.len();
+                self.objects.delete_under(&folder).await?;
+                self.done.objects += staged as u64;
+            }
+        }
+        Ok(())
+    }
+
+    /// Every other object of nobody, wherever it is.
+    async fn strays(&mut self) -> Result<(), CollectError> {
+        // An empty catalog beside full objects is a lost database, and nothing to build a deletion on.
+        if self.is_full()? || !self.store.knows_videos().await? {
+            return Ok(());
+        }
+        let ours = self.objects.keys().try_filter(|key| {
+            let ours = ROOMS.iter().any(|room| key.starts_with(room));
+            std::future::ready(ours)
+        });
+        let mut batches = ours.try_chunks(BATCH.into());
+        while let Some(keys) = batches.try_next().await.map_err(|error| error.1)? {
+            if self.is_full()? {
+                return Ok(());
+            }
+            let unknown = self.store.unknown_keys(keys).await?;
+            self.delete(unknown).await?;
+        }
+        Ok(())
+    }
+
+    async fn delete(&mut self, keys: Vec<String>) -> Result<(), CollectError> {
+        for key in keys {
+            self.objects.delete(&key).await?;
+            self.done.objects += 1;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,71 @@
+//! Empties the trash: a video whose time there is over goes for good.
+//!
+//! First a mark, after which nothing leads back to the video and its jobs are fenced; then its objects;
+//! then its rows. Killed anywhere, the next run finds the mark and goes on. An object that a process
+//! which was frozen meanwhile puts afterwards belongs to nobody, and the collection takes it.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use crate::catalog::CatalogError;
+use crate::catalog::service::stale;
+use crate::id::VideoId;
+use crate::jobs::worker::{JobContext, JobFailure, JobHandler};
+use crate::platform::parts::Parts;
+use crate::storage::service::staging_prefix;
+use crate::store::{BoxError, Causes};
+
+use super::ended;
+
+pub(super) const KIND: &str = "purge_trash";
+
+/// Videos of one job: each may have thousands of objects.
+const VIDEOS_AT_ONCE: u16 = 20;
+
+#[derive(Debug)]
+pub(super) struct PurgeTrash(pub(super) Arc<Parts>);
+
+#[async_trait]
+impl JobHandler for PurgeTrash {
+    async fn run(&self, context: JobContext) -> Result<Causes, JobFailure> {
+        let due = self.0.store.videos_to_purge(self.0.now(), VIDEOS_AT_ONCE).await;
+        let due = due.map_err(|error| JobFailure::Retry(error.into()))?;
+        let full = due.len() == usize::from(VIDEOS_AT_ONCE);
+        let mut failed = None;
+        for video in due {
+            if context.cancel.is_cancelled() {
+                return Err(JobFailure::Cancelled);
+            }
+            // One that cannot be purged now must not keep the others back.
+            if let Err(error) = purge(&self.0, video).await {
+                tracing::warn!(%error, video.id = %video, "{video} could not be purged and will be tried again");
+                failed = Some(error);
+            }
+        }
+        match failed {
+            Some(error) => Err(JobFailure::Retry(error)),
+            None => Ok(ended(&self.0, KIND, full)),
+        }
+    }
+}
+
+async fn purge(parts: &Parts, video: VideoId) -> Result<(), BoxError> {
+    let uploads = match parts.store.begin_purge(video, parts.now()).await {
+        Ok(uploads) => uploads,
+        // Restored since it was listed, or purged by another process.
+        Err(CatalogError::NotFound) => return Ok(()),
+        Err(error) => return Err(error.into()),
+    };
+    for upload in uploads {
+        parts.objects.delete_under(&staging_prefix(upload)).await?;
+    }
+    for room in ["originals", "renditions"] {
+        parts.objects.delete_under(&format!("{room}/{video}")).await?;
+    }
+    let causes = stale(video).into_iter().fold(Causes::none(), Causes::change);
+    if parts.store.finish_purge(video, causes).await? {
+        tracing::info!(video.id = %video, "{video} was purged");
+    }
+    Ok(())
+}
