@@ -6,3 +6,6 @@ ALTER TABLE videos ADD COLUMN purging INTEGER NOT NULL DEFAULT 0
 CREATE INDEX videos_purge ON videos (purge_at_ms) WHERE purge_at_ms IS NOT NULL;
 -- All uploads of a video: they go with it.
 CREATE INDEX uploads_video ON uploads (video_pk);
+-- Whose a key is that is not recorded as an object: damage, but not garbage.
+CREATE INDEX renditions_ready_prefix ON renditions (prefix) WHERE status = 'ready';
+CREATE INDEX videos_poster ON videos (poster_key) WHERE poster_key IS NOT NULL;

@@ -9,7 +9,6 @@ use crate::doctor::{Check, DoctorStore, MAX_FINDINGS, Report, search_index, uplo
 use crate::id::{JobId, RenditionId, SourceId, UploadId, VideoId};
 use crate::jobs::UPLOADS_QUEUE;
 use crate::media::NewObject;
-use crate::media::sqlite::RUNS;
 use crate::store::StoreError;
 use crate::store::sqlite::SqliteStore;
 
@@ -232,21 +231,40 @@ fn examine(db: &Connection, deep: bool) -> rusqlite::Result<Report> {
     Ok(report)
 }
 
-/// Whether a recorded object, the prefix of a running attempt, a live upload or the purge of its video
-/// accounts for this key.
+/// Queries that find the row to which a key belongs as a whole. Primary key of objects, unique index of
+/// sources, index videos_poster. A key that only the latter two name is damage, but no garbage.
+const OWNERS: [&str; 3] = [
+    "SELECT 1 FROM objects WHERE key = ?1",
+    "SELECT 1 FROM sources WHERE object_key = ?1",
+    "SELECT 1 FROM videos WHERE poster_key = ?1",
+];
+
+/// Queries that find the row to which every key under a prefix belongs. Index renditions_ready_prefix,
+/// primary key of prefixes.
+const OWNERS_OF_PREFIX: [&str; 2] = [
+    "SELECT 1 FROM renditions WHERE prefix = ?1 AND status = 'ready'",
+    "SELECT 1 FROM prefixes p WHERE p.prefix = ?1 AND EXISTS (
+        SELECT 1 FROM job_attempts a JOIN jobs j ON j.pk = a.job_pk
+        WHERE a.token = p.token AND j.id = p.job_id AND a.ended_at_ms IS NULL)",
+];
+
+fn exists(db: &Connection, sql: &str, value: &dyn rusqlite::ToSql) -> rusqlite::Result<bool> {
+    Ok(db.prepare_cached(sql)?.query_row([value], |_| Ok(())).optional()?.is_some())
+}
+
+/// Whether a row, the prefix of a running attempt, a live upload or the purge of its video accounts for
+/// this key.
 fn is_known(db: &Connection, key: &str) -> rusqlite::Result<bool> {
-    let exists = |sql: &str, value: &dyn rusqlite::ToSql| {
-        let found = db.prepare_cached(sql)?.query_row([value], |_| Ok(())).optional()?;
-        Ok::<_, rusqlite::Error>(found.is_some())
-    };
-    // Primary keys of objects and prefixes, unique index of uploads.
-    if exists("SELECT 1 FROM objects WHERE key = ?1", &key)? {
-        return Ok(true);
-    }
-    let running = format!("SELECT 1 FROM prefixes p WHERE p.prefix = ?1 AND {RUNS}");
-    for (end, _) in key.match_indices('/') {
-        if exists(&running, &&key[..end])? {
+    for owner in OWNERS {
+        if exists(db, owner, &key)? {
             return Ok(true);
+        }
+    }
+    for (end, _) in key.match_indices('/') {
+        for owner in OWNERS_OF_PREFIX {
+            if exists(db, owner, &&key[..end])? {
+                return Ok(true);
+            }
         }
     }
     if let Some(video) = video_of(key)
@@ -260,7 +278,7 @@ fn is_known(db: &Connection, key: &str) -> rusqlite::Result<bool> {
     } else {
         "SELECT 1 FROM uploads WHERE id = ?1 AND status IN ('open', 'verifying')"
     };
-    upload_of(key).map_or(Ok(false), |upload| exists(live, &upload))
+    upload_of(key).map_or(Ok(false), |upload| exists(db, live, &upload))
 }
 
 #[async_trait]

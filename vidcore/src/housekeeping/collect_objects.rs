@@ -64,7 +64,7 @@ pub(super) struct CollectObjects(pub(super) Arc<Parts>);
 #[async_trait]
 impl JobHandler for CollectObjects {
     async fn run(&self, context: JobContext) -> Result<Causes, JobFailure> {
-        let collected = collect(&*self.0.store, &self.0.objects, &context.cancel, OBJECTS_AT_ONCE).await;
+        let collected = collect_share(&*self.0.store, &self.0.objects, &context.cancel, OBJECTS_AT_ONCE).await;
         match collected {
             Ok(collected) => Ok(ended(&self.0, KIND, collected.more)),
             Err(CollectError::Cancelled) => Err(JobFailure::Cancelled),
@@ -73,11 +73,17 @@ impl JobHandler for CollectObjects {
     }
 }
 
-/// Collects until there is nothing left to collect.
-pub(crate) async fn collect_all(store: &dyn Store, objects: &Objects) -> Result<Collected, CollectError> {
+/// Deletes every object of `objects` that belongs to nobody by the rows of `store`.
+///
+/// It may run beside everything else, and twice at once. When all is quiet, one call leaves nothing that
+/// the doctor calls an orphan, but for keys that are not this program's.
+///
+/// # Errors
+/// [`CollectError`].
+pub async fn collect(store: &dyn Store, objects: &Objects) -> Result<Collected, CollectError> {
     let mut all = Collected::default();
     loop {
-        let run = collect(store, objects, &CancellationToken::new(), OBJECTS_AT_ONCE).await?;
+        let run = collect_share(store, objects, &CancellationToken::new(), OBJECTS_AT_ONCE).await?;
         all.objects += run.objects;
         all.prefixes += run.prefixes;
         if !run.more {
@@ -87,7 +93,7 @@ pub(crate) async fn collect_all(store: &dyn Store, objects: &Objects) -> Result<
 }
 
 /// One run, which ends soon after it has deleted `limit` objects.
-async fn collect(
+async fn collect_share(
     store: &dyn Store,
     objects: &Objects,
     cancel: &CancellationToken,
@@ -160,7 +166,7 @@ impl Run<'_> {
     /// What was staged for uploads that take no bytes any more, with what broken writes left there.
     async fn staging(&mut self) -> Result<(), CollectError> {
         let mut folders = self.objects.folders("staging").await?;
-        // A folder of an unknown upload is left to the strays: it is not of this program's making.
+        // Whatever else lies there is found among the strays, key by key.
         folders.retain(|folder| upload_of(folder).is_some());
         for folders in folders.chunks(BATCH.into()) {
             // A folder belongs to its upload as every key in it does.

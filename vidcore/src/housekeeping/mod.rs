@@ -22,9 +22,7 @@ mod prune_jobs;
 mod prune_sessions;
 mod purge_trash;
 
-pub use collect_objects::{CollectError, Collected};
-
-pub(crate) use collect_objects::collect_all;
+pub use collect_objects::{CollectError, Collected, collect};
 
 /// The queue of these jobs.
 pub const HOUSEKEEPING_QUEUE: &str = "housekeeping";

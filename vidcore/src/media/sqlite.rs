@@ -25,7 +25,7 @@ const RENDITION: &str = "SELECT r.id, v.id AS video_id, s.id AS source_id, r.nam
     FROM renditions r JOIN sources s ON s.pk = r.source_pk JOIN videos v ON v.pk = s.video_pk";
 
 /// Whether the attempt that puts objects under the prefix `p` has not ended.
-pub(crate) const RUNS: &str = "EXISTS (SELECT 1 FROM job_attempts a JOIN jobs j ON j.pk = a.job_pk
+const RUNS: &str = "EXISTS (SELECT 1 FROM job_attempts a JOIN jobs j ON j.pk = a.job_pk
     WHERE a.token = p.token AND j.id = p.job_id AND a.ended_at_ms IS NULL)";
 
 fn source_from(row: &Row<'_>) -> rusqlite::Result<Source> {

@@ -199,7 +199,7 @@ impl Platform {
     /// # Errors
     /// [`CollectError`] if the store or the object store does not answer.
     pub async fn collect_objects(&self) -> Result<Collected, CollectError> {
-        crate::housekeeping::collect_all(&*self.inner.parts.store, &self.inner.parts.objects).await
+        crate::housekeeping::collect(&*self.inner.parts.store, &self.inner.parts.objects).await
     }
 
     /// Claims no more jobs, lets running ones finish for the grace time, gives the rest back, and

@@ -10,8 +10,10 @@ use crate::page::Position;
 use crate::store::Causes;
 use crate::testkit::videos::VideoHarness;
 
+mod purging;
 mod searching;
 
+pub use purging::*;
 pub use searching::*;
 
 /// Runs every claim about a `CatalogStore` as a test of the module `$name`; `$harness` is a future of
@@ -40,6 +42,13 @@ macro_rules! catalog_store_contract {
                 restoring_plans_renditions_that_were_never_made,
                 restoring_a_finished_video_plans_nothing,
                 restoring_a_video_that_is_not_trashed_finds_nothing,
+                a_video_is_purged_once_its_time_in_the_trash_is_over,
+                a_video_whose_purge_began_is_not_restored_and_takes_no_source,
+                a_purge_fences_what_runs_and_cancels_what_waits,
+                a_purged_video_leaves_nothing,
+                a_video_is_sound_at_every_step_of_its_purge,
+                a_purge_that_did_not_begin_does_not_end,
+                purges_that_began_are_listed_first,
                 the_public_list_holds_listed_videos_alone,
                 pages_neither_repeat_nor_skip_at_equal_times,
                 pages_do_not_move_when_videos_are_published_in_between,
