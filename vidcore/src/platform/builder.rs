@@ -282,9 +282,11 @@ fn long_jobs(parts: &Arc<Parts>, own: Handlers) -> Handlers {
 
 /// Who checks uploads and keeps house.
 fn short_jobs(parts: &Arc<Parts>) -> Handlers {
-    let handlers = Handlers::new()
-        .with(UPLOADS_QUEUE, VERIFY_UPLOAD, Arc::new(VerifyUpload(Arc::clone(parts))))
-        .with(UPLOADS_QUEUE, GIVE_UP_UPLOAD, Arc::new(GiveUpUpload(Arc::clone(parts))));
+    let handlers = Handlers::new().with(UPLOADS_QUEUE, VERIFY_UPLOAD, Arc::new(VerifyUpload(Arc::clone(parts)))).with(
+        UPLOADS_QUEUE,
+        GIVE_UP_UPLOAD,
+        Arc::new(GiveUpUpload(Arc::clone(parts))),
+    );
     crate::housekeeping::with(handlers, parts)
 }
 

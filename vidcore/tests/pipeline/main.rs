@@ -2,6 +2,7 @@
 
 mod arriving;
 mod crashing;
+mod housekeeping;
 mod playing;
 mod processing;
 mod sharing;

@@ -71,6 +71,11 @@ impl Studio {
         self.platform = open(self.folder.path(), &self.clock, &self.stage, &plan).await;
     }
 
+    /// A second platform on the same folder, as another process of this host has it.
+    pub(crate) async fn twin(&self, plan: Plan) -> Platform {
+        open(self.folder.path(), &self.clock, &self.stage, &plan).await
+    }
+
     pub(crate) fn folder(&self) -> &Path {
         self.folder.path()
     }
