@@ -160,6 +160,8 @@ impl Site {
     }
 
     async fn finish(self) {
+        // What killed attempts put is orphaned until a collection.
+        self.platform.collect_objects().await.expect("it can be collected");
         let report = self.platform.examine(true).await.expect("it can be examined");
         assert!(report.findings.is_empty(), "{:#?}", report.findings);
         self.stop.ask();

@@ -63,6 +63,7 @@ fn platform(config: &Config, problems: &mut Vec<ConfigProblem>) {
         "expected at most a third of worker.lease_ms",
     );
     refuse(settings.worker.max_attempts == 0, "worker.max_attempts", "expected at least 1");
+    refuse(settings.housekeeping.collect_every_s == 0, "housekeeping.collect_every_s", "expected at least 1");
     for (key, seconds) in [
         ("auth.access_ttl_s", settings.auth.access_ttl_s),
         ("auth.refresh_ttl_s", settings.auth.refresh_ttl_s),
@@ -70,6 +71,9 @@ fn platform(config: &Config, problems: &mut Vec<ConfigProblem>) {
         ("catalog.idempotency_keep_s", settings.catalog.idempotency_keep_s),
         ("uploads.ttl_s", settings.uploads.ttl_s),
         ("playback.max_token_ttl_s", settings.playback.max_token_ttl_s),
+        ("jobs.keep_done_s", settings.jobs.keep_done_s),
+        ("jobs.keep_dead_s", settings.jobs.keep_dead_s),
+        ("housekeeping.collect_every_s", settings.housekeeping.collect_every_s),
     ] {
         refuse(seconds > LONGEST_S, key, "expected at most 3153600000, a hundred years");
     }
@@ -154,6 +158,8 @@ mod tests {
         assert_eq!(vec!["public_url"], keys(|c| c.platform.public_url = "https://x/?a".into()));
         assert_eq!(vec!["sqlite.reader_threads"], keys(|c| c.platform.sqlite.reader_threads = 257));
         assert_eq!(vec!["uploads.ttl_s"], keys(|c| c.platform.uploads.ttl_s = LONGEST_S + 1));
+        assert_eq!(vec!["jobs.keep_done_s"], keys(|c| c.platform.jobs.keep_done_s = LONGEST_S + 1));
+        assert_eq!(vec!["housekeeping.collect_every_s"], keys(|c| c.platform.housekeeping.collect_every_s = 0));
         assert_eq!(vec!["worker.heartbeat_ms"], keys(|c| c.platform.worker.heartbeat_ms = 7000));
         assert_eq!(vec!["server.max_header_bytes"], keys(|c| c.server.max_header_bytes = 8191));
         assert_eq!(vec!["server.metrics_listen"], keys(|c| c.server.metrics_listen = c.server.listen));

@@ -43,11 +43,12 @@ async fn survives(point: &str, transcoder: &str) {
     nothing_is_wrong_in(folder.path().to_owned()).await;
 }
 
-/// The invariants, over database and objects, hashes included.
+/// The invariants, over database and objects, hashes included, once what killed attempts put is collected.
 async fn nothing_is_wrong_in(data_dir: PathBuf) {
     let mut settings = Settings { data_dir, ..Settings::default() };
     settings.worker.enabled = false;
     let platform = Platform::open(settings).await.expect("the folder opens");
+    platform.collect_objects().await.expect("it can be collected");
     let report = platform.examine(true).await.expect("it can be examined");
     assert!(report.findings.is_empty(), "{:#?}", report.findings);
     platform.shutdown().await;
