@@ -160,13 +160,14 @@ fn demand_begun(video: &Video) -> Result<()> {
     }
 }
 
-/// Lets the video show what is known of a source.
+/// Lets the video show what is known of a source. Where that is what it shows already, its version stays.
 fn show(db: &Connection, video: VideoId, source: SourceId, now: Timestamp) -> rusqlite::Result<()> {
     db.prepare_cached(
         "UPDATE videos SET (duration_ms, width, height, poster_key, storyboard_key) = (
                 SELECT duration_ms, width, height, poster_key, storyboard_key FROM sources WHERE id = :source),
             version = version + 1, updated_at_ms = :now
-         WHERE id = :id",
+         WHERE id = :id AND (duration_ms, width, height, poster_key, storyboard_key) IS NOT (
+                SELECT duration_ms, width, height, poster_key, storyboard_key FROM sources WHERE id = :source)",
     )?
     .execute(named_params! {":id": video, ":source": source, ":now": now})
     .map(|_| ())
@@ -274,7 +275,8 @@ fn set_ready(db: &Connection, command: &PublishRendition) -> rusqlite::Result<us
 /// The first rendition of a source: from here on the source is what is played, and shown.
 fn set_video_ready(db: &Connection, rendition: &Rendition, now: Timestamp) -> rusqlite::Result<()> {
     db.prepare_cached(
-        "UPDATE videos SET status = 'ready', published_at_ms = coalesce(published_at_ms, :now), playback_kind = :kind
+        "UPDATE videos SET status = 'ready', published_at_ms = coalesce(published_at_ms, :now), playback_kind = :kind,
+            version = version + 1, updated_at_ms = :now
          WHERE id = :id AND status IN ('processing', 'ready')",
     )?
     .execute(named_params! {":id": rendition.video, ":kind": rendition.kind.as_str(), ":now": now})?;

@@ -2,7 +2,9 @@
 
 mod arriving;
 mod crashing;
+mod ladder;
 mod playing;
 mod processing;
 mod sharing;
 mod studio;
+mod workflow;
