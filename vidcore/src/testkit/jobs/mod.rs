@@ -21,6 +21,7 @@ mod operating;
 mod reading;
 mod turns;
 
+pub use crate::jobs::sqlite::bare::BareLoop;
 pub use claiming::*;
 pub use endings::*;
 pub use groups::*;
