@@ -17,6 +17,7 @@ mod endings;
 mod groups;
 mod hints;
 mod leases;
+pub mod model;
 mod operating;
 mod reading;
 mod turns;
