@@ -27,24 +27,29 @@ CREATE TABLE job_owners (
     ready INTEGER NOT NULL CHECK (ready >= 0),
     -- Jobs that are leased.
     running INTEGER NOT NULL CHECK (running >= 0),
-    -- The token of the owner's last claim; of the last claim of all when the owner came. Lowest goes first.
+    -- The token of the owner's last claim, or of the last claim of all when the owner began to wait: who
+    -- waits longest goes first, and however many come after, nobody waits for ever.
     turn INTEGER NOT NULL,
-    PRIMARY KEY (queue, owner_id)
-) STRICT, WITHOUT ROWID;
+    UNIQUE (queue, owner_id)
+) STRICT;
+-- Of one turn, who came first goes first: the index ends with the rowid.
 CREATE INDEX job_owners_next ON job_owners (queue, running, turn) WHERE ready > 0;
 
 CREATE TRIGGER jobs_owner_insert AFTER INSERT ON jobs WHEN new.due = 1 AND new.state = 'queued' BEGIN
     INSERT INTO job_owners (queue, owner_id, ready, running, turn)
     VALUES (new.queue, coalesce(new.owner_id, x''), 1, 0,
         (SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'job_attempts'))
-    ON CONFLICT (queue, owner_id) DO UPDATE SET ready = ready + 1;
+    ON CONFLICT (queue, owner_id) DO UPDATE SET
+        turn = iif(ready = 0, max(turn, excluded.turn), turn), ready = ready + 1;
 END;
 CREATE TRIGGER jobs_owner_ready AFTER UPDATE OF state, due ON jobs
 WHEN new.state = 'queued' AND new.due = 1 AND (old.state <> 'queued' OR old.due = 0) BEGIN
     INSERT INTO job_owners (queue, owner_id, ready, running, turn)
     VALUES (new.queue, coalesce(new.owner_id, x''), 1, 0,
         (SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'job_attempts'))
-    ON CONFLICT (queue, owner_id) DO UPDATE SET ready = ready + 1, running = running - (old.state = 'leased');
+    ON CONFLICT (queue, owner_id) DO UPDATE SET
+        turn = iif(ready = 0, max(turn, excluded.turn), turn), ready = ready + 1,
+        running = running - (old.state = 'leased');
 END;
 CREATE TRIGGER jobs_owner_claimed AFTER UPDATE OF state ON jobs
 WHEN old.state = 'queued' AND new.state = 'leased' BEGIN

@@ -8,4 +8,5 @@ CREATE INDEX videos_purge ON videos (purge_at_ms) WHERE purge_at_ms IS NOT NULL;
 CREATE INDEX uploads_video ON uploads (video_pk);
 -- Whose a key is that is not recorded as an object: damage, but not garbage.
 CREATE INDEX renditions_ready_prefix ON renditions (prefix) WHERE status = 'ready';
-CREATE INDEX videos_poster ON videos (poster_key) WHERE poster_key IS NOT NULL;
+CREATE INDEX sources_poster ON sources (poster_key) WHERE poster_key IS NOT NULL;
+CREATE INDEX sources_storyboard ON sources (storyboard_key) WHERE storyboard_key IS NOT NULL;

@@ -10,6 +10,7 @@ use crate::page::Position;
 use crate::store::{Causes, Outcome, StoreError};
 
 mod input;
+mod progress;
 pub mod search;
 pub mod service;
 #[cfg(feature = "sqlite")]

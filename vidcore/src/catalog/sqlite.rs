@@ -9,7 +9,7 @@ use crate::catalog::{
 };
 use crate::clock::Timestamp;
 use crate::id::{UploadId, UserId, VideoId};
-use crate::jobs::MEDIA_QUEUE;
+use crate::jobs::QUEUES_OF_VIDEOS;
 use crate::media::RenditionKind;
 use crate::page::Position;
 use crate::store::sqlite::{Fail, SqliteStore, json, named, refuse};
@@ -20,8 +20,8 @@ pub(crate) mod purge;
 type Result<T, E = Fail<CatalogError>> = std::result::Result<T, E>;
 
 const SELECT: &str = "SELECT v.id, u.id AS owner_id, u.handle AS owner_handle, v.title, v.description, v.tags,
-    v.visibility, v.status, v.version, v.failure, v.duration_ms, v.width, v.height, v.poster_key, v.playback_kind,
-    v.playback_epoch, v.views, v.created_at_ms, v.updated_at_ms, v.published_at_ms, v.deleted_at_ms, v.purge_at_ms
+    v.visibility, v.status, v.version, v.failure, v.duration_ms, v.width, v.height, v.poster_key, v.storyboard_key,
+    v.playback_kind, v.playback_epoch, v.views, v.created_at_ms, v.updated_at_ms, v.published_at_ms, v.deleted_at_ms, v.purge_at_ms
     FROM videos v JOIN users u ON u.pk = v.owner_pk";
 
 /// The condition of every public list, word for word that of the partial indexes.
@@ -43,6 +43,7 @@ fn video_from(row: &Row<'_>) -> rusqlite::Result<Video> {
         width: row.get("width")?,
         height: row.get("height")?,
         poster_key: row.get("poster_key")?,
+        storyboard_key: row.get("storyboard_key")?,
         playback_kind: row.get::<_, Option<String>>("playback_kind")?.as_deref().and_then(RenditionKind::parse),
         playback_epoch: row.get("playback_epoch")?,
         views: row.get::<_, i64>("views")?.unsigned_abs(),
@@ -243,7 +244,7 @@ impl CatalogStore for SqliteStore {
         self.command("trash a video", causes, move |db, now| {
             let video = find_owned(db, command.id, command.owner, false)?;
             demand_version(&video, command.expected)?;
-            crate::jobs::sqlite::cancel_of_video(db, command.id, MEDIA_QUEUE, now)?;
+            crate::jobs::sqlite::cancel_of_video(db, command.id, &QUEUES_OF_VIDEOS, now)?;
             settle_processing(db, command.id)?;
             trash(db, &command)?;
             find_owned(db, command.id, None, true)

@@ -6,11 +6,10 @@ use rusqlite::{Connection, OptionalExtension, Row, named_params};
 use crate::catalog::{CatalogError, Video, VideoStatus};
 use crate::clock::Timestamp;
 use crate::id::{RenditionId, SourceId, VideoId};
-use crate::jobs::MEDIA_QUEUE;
-use crate::media::jobs::PROCESS_VIDEO;
+use crate::media::jobs::{PROCESS_VIDEO, rendition_key};
 use crate::media::{
     MediaInfo, NewObject, PlannedRendition, PublishRendition, Rendition, RenditionKind, RenditionStatus,
-    RenditionStore, Source,
+    RenditionStore, SettleVideo, Source, SourceFacts,
 };
 use crate::store::sqlite::{Fail, SqliteStore, named, refuse};
 use crate::store::{Causes, Fence, Outcome, StoreError};
@@ -56,6 +55,33 @@ fn rendition_from(row: &Row<'_>) -> rusqlite::Result<Rendition> {
         failure: row.get("failure")?,
         ready_at: row.get("ready_at_ms")?,
     })
+}
+
+fn facts_from(row: &Row<'_>) -> rusqlite::Result<SourceFacts> {
+    // A container is what every probe finds.
+    let info = match row.get::<_, Option<String>>("container")? {
+        Some(container) => Some(MediaInfo {
+            container,
+            content_type: row.get("content_type")?,
+            duration_ms: row.get::<_, Option<i64>>("duration_ms")?.map(i64::unsigned_abs),
+            width: row.get("width")?,
+            height: row.get("height")?,
+            video_codec: row.get("video_codec")?,
+            audio_codec: row.get("audio_codec")?,
+        }),
+        None => None,
+    };
+    Ok(SourceFacts { info, poster_key: row.get("poster_key")?, storyboard_key: row.get("storyboard_key")? })
+}
+
+fn source_facts(db: &Connection, source: SourceId) -> rusqlite::Result<Option<SourceFacts>> {
+    db.prepare_cached(
+        "SELECT container, content_type, duration_ms, width, height, video_codec, audio_codec, poster_key,
+            storyboard_key
+         FROM sources WHERE id = :id",
+    )?
+    .query_row(named_params! {":id": source}, facts_from)
+    .optional()
 }
 
 fn demand_held(db: &Connection, fence: Fence, now: Timestamp) -> Result<()> {
@@ -138,25 +164,28 @@ fn demand_begun(video: &Video) -> Result<()> {
     }
 }
 
-fn describe(db: &Connection, video: VideoId, info: &MediaInfo, now: Timestamp) -> rusqlite::Result<()> {
+/// Lets the video show what is known of a source. Where that is what it shows already, its version stays.
+fn show(db: &Connection, video: VideoId, source: SourceId, now: Timestamp) -> rusqlite::Result<()> {
     db.prepare_cached(
-        "UPDATE videos SET duration_ms = :duration, width = :width, height = :height, version = version + 1,
-            updated_at_ms = :now
-         WHERE id = :id",
+        "UPDATE videos SET (duration_ms, width, height, poster_key, storyboard_key) = (
+                SELECT duration_ms, width, height, poster_key, storyboard_key FROM sources WHERE id = :source),
+            version = version + 1, updated_at_ms = :now
+         WHERE id = :id AND (duration_ms, width, height, poster_key, storyboard_key) IS NOT (
+                SELECT duration_ms, width, height, poster_key, storyboard_key FROM sources WHERE id = :source)",
     )?
-    .execute(named_params! {
-        ":id": video,
-        ":duration": info.duration_ms.and_then(|ms| i64::try_from(ms).ok()),
-        ":width": info.width,
-        ":height": info.height,
-        ":now": now,
-    })
+    .execute(named_params! {":id": video, ":source": source, ":now": now})
     .map(|_| ())
+}
+
+/// Whether the video shows this source: it is played, or nothing is.
+fn is_shown(db: &Connection, video: &Video, source: SourceId) -> rusqlite::Result<bool> {
+    Ok(!video.is_playable() || has_ready_rendition(db, source)?)
 }
 
 fn record_probe(db: &Connection, source: SourceId, info: &MediaInfo) -> rusqlite::Result<()> {
     db.prepare_cached(
-        "UPDATE sources SET container = :container, video_codec = :video, audio_codec = :audio, duration_ms = :duration
+        "UPDATE sources SET container = :container, video_codec = :video, audio_codec = :audio, duration_ms = :duration,
+            width = :width, height = :height
          WHERE id = :id",
     )?
     .execute(named_params! {
@@ -165,6 +194,8 @@ fn record_probe(db: &Connection, source: SourceId, info: &MediaInfo) -> rusqlite
         ":video": info.video_codec,
         ":audio": info.audio_codec,
         ":duration": info.duration_ms.and_then(|ms| i64::try_from(ms).ok()),
+        ":width": info.width,
+        ":height": info.height,
     })
     .map(|_| ())
 }
@@ -245,41 +276,124 @@ fn set_ready(db: &Connection, command: &PublishRendition) -> rusqlite::Result<us
     })
 }
 
-fn set_video_ready(db: &Connection, video: VideoId, kind: RenditionKind, now: Timestamp) -> rusqlite::Result<()> {
-    // A video that is ready already changes only if it has been played as a file and can now be played
-    // as HLS: its source was first processed by the simulated transcoder.
+/// The first rendition of a source: from here on the source is what is played, and shown.
+fn set_video_ready(db: &Connection, rendition: &Rendition, now: Timestamp) -> rusqlite::Result<()> {
     db.prepare_cached(
-        "UPDATE videos SET status = 'ready', published_at_ms = coalesce(published_at_ms, :now),
-            playback_kind = :kind, version = version + 1, updated_at_ms = :now
-         WHERE id = :id AND (status = 'processing'
-            OR (status = 'ready' AND playback_kind = 'file' AND :kind = 'hls'))",
+        "UPDATE videos SET status = 'ready', published_at_ms = coalesce(published_at_ms, :now), playback_kind = :kind,
+            version = version + 1, updated_at_ms = :now
+         WHERE id = :id AND status IN ('processing', 'ready')",
     )?
-    .execute(named_params! {":id": video, ":kind": kind.as_str(), ":now": now})
+    .execute(named_params! {":id": rendition.video, ":kind": rendition.kind.as_str(), ":now": now})?;
+    show(db, rendition.video, rendition.source, now)
+}
+
+/// A source that was first processed by the simulated transcoder is played as HLS once it can be.
+fn prefer_hls(db: &Connection, rendition: &Rendition, now: Timestamp) -> rusqlite::Result<()> {
+    db.prepare_cached(
+        "UPDATE videos SET playback_kind = 'hls', version = version + 1, updated_at_ms = :now
+         WHERE id = :id AND playback_kind = 'file' AND :kind = 'hls'",
+    )?
+    .execute(named_params! {":id": rendition.video, ":kind": rendition.kind.as_str(), ":now": now})
     .map(|_| ())
 }
 
-/// Whether a job that processes the video is queued or runs.
-fn is_being_processed(db: &Connection, video: VideoId) -> rusqlite::Result<bool> {
+/// Whether a job that plans the video's renditions is queued or runs. One that the trashing or a new source
+/// told to stop, and that nothing follows any more, is no longer waited for.
+fn is_being_planned(db: &Connection, video: VideoId) -> rusqlite::Result<bool> {
     // Index jobs_video.
     db.prepare_cached(
         "SELECT EXISTS (SELECT 1 FROM jobs
-            WHERE video_id = :video AND queue = :queue AND kind = :process AND state IN ('queued', 'leased'))",
+            WHERE video_id = :video AND kind = :process AND state IN ('queued', 'leased')
+                AND (cancel_requested = 0 OR on_dead IS NOT NULL))",
     )?
-    .query_row(named_params! {":video": video, ":queue": MEDIA_QUEUE, ":process": PROCESS_VIDEO}, |row| row.get(0))
+    .query_row(named_params! {":video": video, ":process": PROCESS_VIDEO}, |row| row.get(0))
 }
 
-/// Nobody makes the rest of the current source's renditions any more. Those of a trashed video wait for
-/// its restoring.
-fn fail_unmade(db: &Connection, video: VideoId, reason: &str) -> rusqlite::Result<()> {
-    // Index sources_one_current, unique index (source_pk, name).
+/// Whether a job that makes the rendition is queued or runs: by its unique key, which one that was told to
+/// stop by the trashing or a new source has given up.
+fn is_being_made(db: &Connection, rendition: RenditionId) -> rusqlite::Result<bool> {
+    // Index jobs_unique_live.
+    db.prepare_cached("SELECT EXISTS (SELECT 1 FROM jobs WHERE unique_key = :key AND state IN ('queued', 'leased'))")?
+        .query_row(named_params! {":key": rendition_key(rendition)}, |row| row.get(0))
+}
+
+/// Fails the renditions of the current source that nobody makes any more; returns whether one is still made.
+fn fail_unmade(db: &Connection, command: &SettleVideo) -> rusqlite::Result<bool> {
+    let mut is_making = false;
+    for row in renditions(db, command.video)?.iter().filter(|row| row.status != RenditionStatus::Ready) {
+        if is_being_made(db, row.id)? {
+            is_making = true;
+            continue;
+        }
+        let own = command.renditions.iter().find(|(id, _)| *id == row.id).map(|(_, reason)| reason);
+        db.prepare_cached(
+            "UPDATE renditions SET status = 'failed', failure = :reason
+             WHERE id = :id AND status IN ('planned', 'encoding')",
+        )?
+        .execute(named_params! {":id": row.id, ":reason": own.unwrap_or(&command.reason)})?;
+    }
+    Ok(is_making)
+}
+
+/// The verdict once nothing is on its way.
+fn judge(db: &Connection, command: &SettleVideo, is_ready: bool) -> rusqlite::Result<()> {
     db.prepare_cached(
-        "UPDATE renditions SET status = 'failed', failure = :reason
-         WHERE status IN ('planned', 'encoding') AND source_pk = (
-            SELECT s.pk FROM sources s JOIN videos v ON v.pk = s.video_pk
-            WHERE v.id = :video AND v.deleted_at_ms IS NULL AND s.current = 1)",
+        "UPDATE videos SET status = iif(published_at_ms IS NULL, 'failed', 'ready'),
+            failure = iif(:is_ready, NULL, :reason), version = version + 1, updated_at_ms = :now
+         WHERE id = :id AND status IN ('uploaded', 'processing') AND deleted_at_ms IS NULL",
     )?
-    .execute(named_params! {":video": video, ":reason": reason})
+    .execute(named_params! {
+        ":id": command.video, ":is_ready": is_ready, ":reason": command.reason, ":now": command.now,
+    })
     .map(|_| ())
+}
+
+fn settle(db: &Connection, command: &SettleVideo) -> rusqlite::Result<()> {
+    // A trashed video waits for its restoring, which plans anew.
+    let is_live = crate::catalog::sqlite::find(db, command.video)?.is_some_and(|video| video.deleted_at.is_none());
+    if !is_live || is_being_planned(db, command.video)? {
+        return Ok(());
+    }
+    let Some(source) = current_source(db, command.video)? else { return Ok(()) };
+    if fail_unmade(db, command)? {
+        return Ok(());
+    }
+    judge(db, command, has_ready_rendition(db, source.id)?)
+}
+
+/// Which picture of a source is published.
+#[derive(Clone, Copy)]
+enum Picture {
+    Poster,
+    Storyboard,
+}
+
+/// Makes a picture the source's and lets the video show it, if it shows the source.
+fn publish_picture(
+    db: &Connection,
+    source: SourceId,
+    picture: Picture,
+    objects: &[NewObject],
+    now: Timestamp,
+) -> Result<()> {
+    // A picture of a source that was replaced meanwhile would hang on the new one's video.
+    let video = live_video(db, demand_current(db, source)?.video)?;
+    let sql = match picture {
+        Picture::Poster => "UPDATE sources SET poster_key = :key WHERE id = :id AND poster_key IS NULL",
+        Picture::Storyboard => "UPDATE sources SET storyboard_key = :key WHERE id = :id AND storyboard_key IS NULL",
+    };
+    let key = objects.first().map(|object| &object.key);
+    if db.prepare_cached(sql)?.execute(named_params! {":id": source, ":key": key})? == 0 {
+        // An attempt before this one was faster.
+        return Ok(());
+    }
+    for object in objects {
+        insert_object(db, video.id, object, now)?;
+    }
+    if is_shown(db, &video, source)? {
+        show(db, video.id, source, now)?;
+    }
+    Ok(())
 }
 
 #[async_trait]
@@ -294,6 +408,10 @@ impl RenditionStore for SqliteStore {
 
     async fn playable_renditions(&self, video: VideoId) -> Result<Vec<Rendition>, StoreError> {
         self.read("list playable renditions", move |db| Ok(playable(db, video)?)).await
+    }
+
+    async fn source_facts(&self, source: SourceId) -> Result<Option<SourceFacts>, StoreError> {
+        self.read("read what is known of a source", move |db| Ok(source_facts(db, source)?)).await
     }
 
     async fn start_processing(&self, fence: Fence, source: SourceId, now: Timestamp) -> Result<Source, CatalogError> {
@@ -317,9 +435,11 @@ impl RenditionStore for SqliteStore {
         self.settlement("plan the processing", Causes::none(), move |db, leased_now, _| {
             demand_held(db, fence, leased_now)?;
             let found = demand_current(db, source)?;
-            live_video(db, found.video)?;
-            describe(db, found.video, &info, now)?;
+            let video = live_video(db, found.video)?;
             record_probe(db, source, &info)?;
+            if is_shown(db, &video, source)? {
+                show(db, video.id, source, now)?;
+            }
             for rendition in &planned {
                 plan(db, source, rendition, now)?;
             }
@@ -362,13 +482,18 @@ impl RenditionStore for SqliteStore {
             let rendition = find_rendition(db, command.rendition)?;
             demand_current(db, rendition.source)?;
             demand_begun(&live_video(db, rendition.video)?)?;
+            let is_first = !has_ready_rendition(db, rendition.source)?;
             if set_ready(db, &command)? == 0 {
                 return Err(refuse(CatalogError::Fenced));
             }
             for object in &command.objects {
                 insert_object(db, rendition.video, object, command.now)?;
             }
-            Ok(set_video_ready(db, rendition.video, rendition.kind, command.now)?)
+            match is_first {
+                true => set_video_ready(db, &rendition, command.now)?,
+                false => prefer_hls(db, &rendition, command.now)?,
+            }
+            Ok(())
         })
         .await
     }
@@ -439,40 +564,30 @@ impl RenditionStore for SqliteStore {
     ) -> Result<(), CatalogError> {
         self.settlement("publish a poster", causes, move |db, leased_now, _| {
             demand_held(db, fence, leased_now)?;
-            // A picture of a source that was replaced meanwhile would hang on the new one's video.
-            let video = demand_current(db, source)?.video;
-            live_video(db, video)?;
-            insert_object(db, video, &poster, now)?;
-            db.prepare_cached(
-                "UPDATE videos SET poster_key = :key, version = version + 1, updated_at_ms = :now WHERE id = :id",
-            )?
-            .execute(named_params! {":id": video, ":key": poster.key, ":now": now})?;
-            Ok(())
+            publish_picture(db, source, Picture::Poster, &[poster], now)
         })
         .await
     }
 
-    async fn fail_video(
+    async fn publish_storyboard(
         &self,
         fence: Fence,
-        video: VideoId,
-        reason: String,
+        source: SourceId,
+        objects: Vec<NewObject>,
         now: Timestamp,
         causes: Causes,
     ) -> Result<(), CatalogError> {
-        self.settlement("fail a video", causes, move |db, leased_now, _| {
+        self.settlement("publish a storyboard", causes, move |db, leased_now, _| {
             demand_held(db, fence, leased_now)?;
-            if is_being_processed(db, video)? {
-                return Ok(());
-            }
-            fail_unmade(db, video, &reason)?;
-            db.prepare_cached(
-                "UPDATE videos SET status = iif(published_at_ms IS NULL, 'failed', 'ready'), failure = :reason,
-                    version = version + 1, updated_at_ms = :now
-                 WHERE id = :id AND status IN ('uploaded', 'processing') AND deleted_at_ms IS NULL",
-            )?
-            .execute(named_params! {":id": video, ":reason": reason, ":now": now})?;
-            Ok(())
+            publish_picture(db, source, Picture::Storyboard, &objects, now)
+        })
+        .await
+    }
+
+    async fn settle_video(&self, command: SettleVideo, causes: Causes) -> Result<(), CatalogError> {
+        self.settlement("settle a video", causes, move |db, leased_now, _| {
+            demand_held(db, command.fence, leased_now)?;
+            Ok(settle(db, &command)?)
         })
         .await
     }

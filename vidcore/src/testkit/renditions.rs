@@ -1,11 +1,15 @@
 //! Claims about every [`RenditionStore`](crate::media::RenditionStore).
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use crate::catalog::{CatalogError, TrashVideo, Video, VideoStatus};
-use crate::jobs::{Lease, MEDIA_QUEUE};
-use crate::media::jobs::PROCESS_VIDEO;
-use crate::media::{NewObject, PublishRendition, Rendition, RenditionKind, RenditionStatus};
+use crate::id::SourceId;
+use crate::jobs::{Lease, MEDIA_QUEUE, VIDEO_QUEUE};
+use crate::media::jobs::{MAKE_RENDITION, PROCESS_VIDEO, rendition_key};
+use crate::media::{
+    MediaInfo, NewObject, PublishRendition, Rendition, RenditionKind, RenditionStatus, SettleVideo, SourceFacts,
+};
 use crate::store::{Causes, Fence};
 use crate::testkit::videos::{LEASE, Sourced, VideoHarness, info};
 
@@ -22,6 +26,8 @@ macro_rules! rendition_store_contract {
                 a_trashed_video_is_not_started,
                 planning_twice_plans_once,
                 planning_describes_the_video,
+                what_was_found_in_a_source_is_known_of_it,
+                a_new_source_describes_the_video_once_it_is_played,
                 the_first_published_rendition_makes_the_video_ready,
                 the_second_published_rendition_leaves_the_status,
                 an_attempt_that_finds_everything_published_leaves_the_video_ready,
@@ -43,9 +49,17 @@ macro_rules! rendition_store_contract {
                 renditions_that_nobody_makes_any_more_fail,
                 a_prefix_is_ended_once_its_attempt_is,
                 the_prefix_of_a_running_attempt_is_not_forgotten,
+                a_rendition_with_a_live_job_is_waited_for,
+                a_job_that_was_stopped_with_its_source_is_not_waited_for,
+                each_rendition_fails_with_a_reason_of_its_own,
+                a_video_with_something_ready_is_not_failed,
                 a_poster_is_the_videos_with_its_object,
                 a_poster_without_the_lease_is_nobodys,
                 a_poster_of_a_replaced_source_is_nobodys,
+                a_second_poster_of_a_source_changes_nothing,
+                a_poster_of_a_new_source_waits_until_the_source_is_played,
+                a_storyboard_is_the_videos_with_all_its_objects,
+                a_storyboard_without_the_lease_is_nobodys,
             );
         }
     };
@@ -70,9 +84,13 @@ async fn publish(h: &VideoHarness, command: PublishRendition) -> Result<(), Cata
     h.store.publish_rendition(command, Causes::none()).await
 }
 
-async fn fail_video(h: &VideoHarness, fence: Fence, video: &Video) {
-    let outcome = h.store.fail_video(fence, video.id, "It is broken.".to_owned(), h.now(), Causes::none()).await;
-    outcome.expect("the lease is held");
+/// The verdict of a job that holds the lease.
+fn verdict(h: &VideoHarness, fence: Fence, video: &Video) -> SettleVideo {
+    SettleVideo { fence, video: video.id, reason: "It is broken.".to_owned(), renditions: Vec::new(), now: h.now() }
+}
+
+async fn settle(h: &VideoHarness, fence: Fence, video: &Video) {
+    h.store.settle_video(verdict(h, fence, video), Causes::none()).await.expect("the lease is held");
 }
 
 async fn trash(h: &VideoHarness, video: &Video) {
@@ -85,7 +103,7 @@ async fn trash(h: &VideoHarness, video: &Video) {
 async fn next_attempt(h: &VideoHarness) -> Lease {
     h.clock.advance(LEASE);
     h.store.sweep().await.expect("the store answers");
-    h.claim(MEDIA_QUEUE).await
+    h.claim(VIDEO_QUEUE).await
 }
 
 /// A later attempt finds it so.
@@ -150,6 +168,32 @@ pub async fn planning_describes_the_video(h: &VideoHarness) {
     let video = h.video(sourced.video.id).await;
     assert_eq!((Some(2000), Some(640), Some(360)), (video.duration_ms, video.width, video.height));
     assert!(video.version > sourced.video.version);
+}
+
+/// Who makes its renditions later need not look again.
+pub async fn what_was_found_in_a_source_is_known_of_it(h: &VideoHarness) {
+    let sourced = sourced(h, "Probed").await;
+    let facts = async || h.store.source_facts(sourced.source.id).await.expect("the store answers");
+    assert_eq!(Some(SourceFacts::default()), facts().await);
+    h.planned(&sourced, &["360p"]).await;
+    assert_eq!(Some(SourceFacts { info: Some(info()), ..SourceFacts::default() }), facts().await);
+    let nobodys = SourceId::new(h.now(), h.entropy());
+    assert_eq!(None, h.store.source_facts(nobodys).await.expect("the store answers"));
+}
+
+/// Until then the older one is played, and it may stay so.
+pub async fn a_new_source_describes_the_video_once_it_is_played(h: &VideoHarness) {
+    let video = h.listed(h.user().await, "Twice").await;
+    let second = h.sourced(&video).await;
+    let (fence, source) = (second.lease.fence(), second.source.id);
+    h.store.start_processing(fence, source, h.now()).await.expect("the lease is held");
+    let longer = MediaInfo { duration_ms: Some(9000), width: Some(1280), height: Some(720), ..info() };
+    let rows = h.store.plan_processing(fence, source, longer, vec![h.plan("720p")], h.now()).await;
+    let row = rows.expect("the lease is held").remove(0);
+    let shown = |video: &Video| (video.duration_ms, video.width, video.height);
+    assert_eq!((Some(2000), Some(640), Some(360)), shown(&h.video(video.id).await));
+    publish(h, h.begun(&row, fence).await).await.expect("the lease is held");
+    assert_eq!((Some(9000), Some(1280), Some(720)), shown(&h.video(video.id).await));
 }
 
 /// From here on it is playable.
@@ -288,7 +332,7 @@ pub async fn an_attempt_from_before_the_trashing_publishes_nothing_after_the_res
     let causes = Causes::none().job(h.process_job(&sourced.source));
     h.store.restore_video(command, causes).await.expect("it is in the trash");
     assert!(matches!(publish(h, old).await, Err(CatalogError::NotFound)));
-    let next = Sourced { lease: h.claim(MEDIA_QUEUE).await, ..sourced };
+    let next = Sourced { lease: h.claim(VIDEO_QUEUE).await, ..sourced };
     h.publish(&next, "360p").await;
     assert_eq!(VideoStatus::Ready, h.video(next.video.id).await.status);
 }
@@ -345,7 +389,7 @@ pub async fn a_video_that_cannot_be_processed_fails_with_its_reason(h: &VideoHar
     let sourced = sourced(h, "Broken").await;
     h.planned(&sourced, &["360p"]).await;
     h.store.complete(sourced.lease.fence(), Causes::none()).await.expect("the lease is held");
-    fail_video(h, h.lease("follow-up", Some(sourced.video.id)).await.fence(), &sourced.video).await;
+    settle(h, h.lease("follow-up", Some(sourced.video.id)).await.fence(), &sourced.video).await;
     let failed = h.video(sourced.video.id).await;
     assert_eq!((VideoStatus::Failed, Some("It is broken.")), (failed.status, failed.failure.as_deref()));
     assert!(h.store.object(&sourced.source.object_key).await.expect("the store answers").is_some());
@@ -361,7 +405,7 @@ pub async fn a_video_that_an_older_source_keeps_playable_stays_so(h: &VideoHarne
     let second = h.sourced(&video).await;
     h.planned(&second, &["360p"]).await;
     h.store.complete(second.lease.fence(), Causes::none()).await.expect("the lease is held");
-    fail_video(h, h.lease("follow-up", Some(video.id)).await.fence(), &video).await;
+    settle(h, h.lease("follow-up", Some(video.id)).await.fence(), &video).await;
     let failed = h.video(video.id).await;
     assert_eq!((VideoStatus::Ready, Some("It is broken.")), (failed.status, failed.failure.as_deref()));
     assert!(failed.is_listed());
@@ -372,7 +416,7 @@ pub async fn a_video_with_a_live_job_does_not_fail(h: &VideoHarness) {
     let sourced = sourced(h, "Hope").await;
     h.planned(&sourced, &["360p"]).await;
     let before = h.video(sourced.video.id).await;
-    fail_video(h, h.lease("follow-up", Some(before.id)).await.fence(), &before).await;
+    settle(h, h.lease("follow-up", Some(before.id)).await.fence(), &before).await;
     assert_eq!(before, h.video(before.id).await);
 }
 
@@ -383,12 +427,12 @@ pub async fn two_follow_ups_at_once_do_not_wait_for_each_other(h: &VideoHarness)
     h.store.complete(sourced.lease.fence(), Causes::none()).await.expect("the lease is held");
     let mut leases = Vec::new();
     for _ in 0..2 {
-        let job = h.new_job(MEDIA_QUEUE, "fail_video", Some(sourced.video.id));
+        let job = h.new_job(VIDEO_QUEUE, "fail_video", Some(sourced.video.id));
         h.store.enqueue(job, Causes::none()).await.expect("the job is new");
-        leases.push(h.claim(MEDIA_QUEUE).await);
+        leases.push(h.claim(VIDEO_QUEUE).await);
     }
     for lease in &leases {
-        fail_video(h, lease.fence(), &sourced.video).await;
+        settle(h, lease.fence(), &sourced.video).await;
     }
     assert_eq!(VideoStatus::Failed, h.video(sourced.video.id).await.status);
 }
@@ -402,10 +446,11 @@ pub async fn a_trashed_or_finished_video_does_not_fail(h: &VideoHarness) {
     trash(h, &gone).await;
     for video in [ready.id, draft.id, gone.id] {
         let before = h.video(video).await;
-        fail_video(h, h.lease("follow-up", Some(video)).await.fence(), &before).await;
+        settle(h, h.lease("follow-up", Some(video)).await.fence(), &before).await;
         assert_eq!(before, h.video(video).await);
     }
-    let outcome = h.store.fail_video(h.lost_fence().await, ready.id, String::new(), h.now(), Causes::none()).await;
+    let late = verdict(h, h.lost_fence().await, &ready);
+    let outcome = h.store.settle_video(late, Causes::none()).await;
     assert!(matches!(outcome, Err(CatalogError::Fenced)), "{outcome:?}");
 }
 
@@ -418,10 +463,10 @@ pub async fn renditions_that_nobody_makes_any_more_fail(h: &VideoHarness) {
     h.begun(&planned["720p"], sourced.lease.fence()).await;
     let follow_up = h.lease("follow-up", Some(sourced.video.id)).await;
     let before = rows(h, &sourced.video).await;
-    fail_video(h, follow_up.fence(), &sourced.video).await;
+    settle(h, follow_up.fence(), &sourced.video).await;
     assert_eq!(before, rows(h, &sourced.video).await);
     h.store.complete(sourced.lease.fence(), Causes::none()).await.expect("the lease is held");
-    fail_video(h, follow_up.fence(), &sourced.video).await;
+    settle(h, follow_up.fence(), &sourced.video).await;
     for row in rows(h, &sourced.video).await {
         let made = row.id == planned["360p"].id;
         let (status, failure) =
@@ -429,6 +474,75 @@ pub async fn renditions_that_nobody_makes_any_more_fail(h: &VideoHarness) {
         assert_eq!((status, failure), (row.status, row.failure.as_deref()), "{}", row.name);
     }
     assert_eq!(VideoStatus::Ready, h.video(sourced.video.id).await.status);
+}
+
+/// As the service makes it: by its unique key the store knows what it makes.
+async fn make_job(h: &VideoHarness, row: &Rendition) -> Lease {
+    let mut job = h.new_job(MEDIA_QUEUE, MAKE_RENDITION, Some(row.video));
+    job.unique_key = Some(rendition_key(row.id));
+    h.store.enqueue(job, Causes::none()).await.expect("the job is new");
+    h.claim(MEDIA_QUEUE).await
+}
+
+/// Its sibling is not: it fails at once, and the verdict on the video comes with the end of the last.
+pub async fn a_rendition_with_a_live_job_is_waited_for(h: &VideoHarness) {
+    let sourced = sourced(h, "Waiting").await;
+    let planned = h.planned(&sourced, &["720p", "360p"]).await;
+    let making = make_job(h, &planned["720p"]).await;
+    h.store.complete(sourced.lease.fence(), Causes::none()).await.expect("the lease is held");
+    let last = h.lease("last-word", Some(sourced.video.id)).await;
+    settle(h, last.fence(), &sourced.video).await;
+    let statuses = async || {
+        let rows = rows(h, &sourced.video).await.into_iter();
+        rows.map(|row| (row.name, row.status)).collect::<HashMap<_, _>>()
+    };
+    let expected = [("720p", RenditionStatus::Planned), ("360p", RenditionStatus::Failed)];
+    assert_eq!(HashMap::from(expected.map(|(name, status)| (name.to_owned(), status))), statuses().await);
+    assert_eq!(VideoStatus::Processing, h.video(sourced.video.id).await.status);
+    h.store.complete(making.fence(), Causes::none()).await.expect("the lease is held");
+    settle(h, last.fence(), &sourced.video).await;
+    assert_eq!(RenditionStatus::Failed, statuses().await["720p"]);
+    assert_eq!(VideoStatus::Failed, h.video(sourced.video.id).await.status);
+}
+
+/// Nothing follows its end any more: whoever waited for it would leave the video `processing` for ever.
+pub async fn a_job_that_was_stopped_with_its_source_is_not_waited_for(h: &VideoHarness) {
+    let first = sourced(h, "Replaced").await;
+    let row = h.planned(&first, &["360p"]).await.remove("360p").expect("it was planned");
+    let stopping = make_job(h, &row).await;
+    let second = h.sourced(&first.video).await;
+    h.planned(&second, &["360p"]).await;
+    h.store.complete(second.lease.fence(), Causes::none()).await.expect("the lease is held");
+    settle(h, h.lease("last-word", Some(first.video.id)).await.fence(), &first.video).await;
+    assert_eq!(VideoStatus::Failed, h.video(first.video.id).await.status);
+    h.store.settle_cancelled(stopping.fence()).await.expect("it has not stopped yet");
+}
+
+/// One was cancelled, another ran out of attempts.
+pub async fn each_rendition_fails_with_a_reason_of_its_own(h: &VideoHarness) {
+    let sourced = sourced(h, "Reasons").await;
+    let planned = h.planned(&sourced, &["720p", "360p"]).await;
+    h.store.complete(sourced.lease.fence(), Causes::none()).await.expect("the lease is held");
+    let last = h.lease("last-word", Some(sourced.video.id)).await;
+    let renditions = vec![(planned["720p"].id, "It was cancelled.".to_owned())];
+    let command = SettleVideo { renditions, ..verdict(h, last.fence(), &sourced.video) };
+    h.store.settle_video(command, Causes::none()).await.expect("the lease is held");
+    let reasons: HashMap<_, _> =
+        rows(h, &sourced.video).await.into_iter().map(|row| (row.name, row.failure.expect("it failed"))).collect();
+    assert_eq!(("It was cancelled.", "It is broken."), (reasons["720p"].as_str(), reasons["360p"].as_str()));
+    assert_eq!(Some("It is broken."), h.video(sourced.video.id).await.failure.as_deref());
+}
+
+/// Nor does it keep a reason.
+pub async fn a_video_with_something_ready_is_not_failed(h: &VideoHarness) {
+    let sourced = sourced(h, "Enough").await;
+    let planned = h.planned(&sourced, &["720p", "360p"]).await;
+    publish(h, h.begun(&planned["360p"], sourced.lease.fence()).await).await.expect("the lease is held");
+    h.store.complete(sourced.lease.fence(), Causes::none()).await.expect("the lease is held");
+    let before = h.video(sourced.video.id).await;
+    settle(h, h.lease("last-word", Some(sourced.video.id)).await.fence(), &sourced.video).await;
+    assert_eq!((VideoStatus::Ready, None), (before.status, before.failure.as_deref()));
+    assert_eq!(before, h.video(sourced.video.id).await);
 }
 
 fn poster(sourced: &Sourced) -> NewObject {
@@ -501,4 +615,77 @@ pub async fn the_prefix_of_a_running_attempt_is_not_forgotten(h: &VideoHarness) 
     h.store.sweep().await.expect("the store answers");
     assert_eq!(vec![key.clone()], h.store.unknown_keys(vec![key]).await.expect("the store answers"));
     assert_eq!(1, h.store.forget_prefixes(vec![prefix]).await.expect("the store answers"));
+}
+
+/// Each attempt would otherwise make it anew, and every cached copy stale.
+pub async fn a_second_poster_of_a_source_changes_nothing(h: &VideoHarness) {
+    let sourced = sourced(h, "Painted").await;
+    let (fence, source, first) = (sourced.lease.fence(), sourced.source.id, poster(&sourced));
+    h.store.publish_poster(fence, source, first.clone(), h.now(), Causes::none()).await.expect("the lease is held");
+    let before = h.video(sourced.video.id).await;
+    let second = NewObject { key: format!("{}.again", first.key), ..first };
+    let key = second.key.clone();
+    h.store.publish_poster(fence, source, second, h.now(), Causes::none()).await.expect("the lease is held");
+    assert_eq!(before, h.video(sourced.video.id).await);
+    assert_eq!(None, h.store.object(&key).await.expect("the store answers"));
+}
+
+/// The older one's hangs until then.
+pub async fn a_poster_of_a_new_source_waits_until_the_source_is_played(h: &VideoHarness) {
+    let first = sourced(h, "Repainted").await;
+    let (old, source) = (poster(&first), first.source.id);
+    h.store
+        .publish_poster(first.lease.fence(), source, old.clone(), h.now(), Causes::none())
+        .await
+        .expect("the lease is held");
+    h.publish(&first, "360p").await;
+    let second = h.sourced(&first.video).await;
+    let row = h.planned(&second, &["360p"]).await.remove("360p").expect("it was planned");
+    let (new, fence) = (poster(&second), second.lease.fence());
+    h.store
+        .publish_poster(fence, second.source.id, new.clone(), h.now(), Causes::none())
+        .await
+        .expect("the lease is held");
+    assert_eq!(Some(old.key), h.video(first.video.id).await.poster_key);
+    publish(h, h.begun(&row, fence).await).await.expect("the lease is held");
+    assert_eq!(Some(new.key), h.video(first.video.id).await.poster_key);
+}
+
+fn storyboard(sourced: &Sourced) -> Vec<NewObject> {
+    let prefix = format!("renditions/{}/{}/storyboard", sourced.video.id, sourced.lease.token);
+    let object = |name: &str, content_type: &str| NewObject {
+        key: format!("{prefix}/{name}"),
+        size_bytes: 5,
+        sha256: [5; 32],
+        content_type: content_type.to_owned(),
+    };
+    vec![object("storyboard.vtt", "text/vtt"), object("sheet_001.jpg", "image/jpeg")]
+}
+
+/// All or nothing; the first is what the video names.
+pub async fn a_storyboard_is_the_videos_with_all_its_objects(h: &VideoHarness) {
+    let sourced = sourced(h, "Sketched").await;
+    let (fence, source, objects) = (sourced.lease.fence(), sourced.source.id, storyboard(&sourced));
+    let outcome = h.store.publish_storyboard(fence, source, objects.clone(), h.now(), Causes::none()).await;
+    outcome.expect("the lease is held");
+    let video = h.video(sourced.video.id).await;
+    assert_eq!((Some(&objects[0].key), None), (video.storyboard_key.as_ref(), video.poster_key.as_ref()));
+    for object in objects {
+        assert_eq!(Some(object.clone()), h.store.object(&object.key).await.expect("the store answers"));
+    }
+}
+
+/// Nor one of a source that was replaced.
+pub async fn a_storyboard_without_the_lease_is_nobodys(h: &VideoHarness) {
+    let old = sourced(h, "Late").await;
+    let objects = storyboard(&old);
+    h.sourced(&old.video).await;
+    let replaced =
+        h.store.publish_storyboard(old.lease.fence(), old.source.id, objects.clone(), h.now(), Causes::none()).await;
+    assert!(matches!(replaced, Err(CatalogError::NotFound)), "{replaced:?}");
+    let lost = h.lost_fence().await;
+    let late = h.store.publish_storyboard(lost, old.source.id, objects.clone(), h.now(), Causes::none()).await;
+    assert!(matches!(late, Err(CatalogError::Fenced)), "{late:?}");
+    assert_eq!(None, h.video(old.video.id).await.storyboard_key);
+    assert_eq!(None, h.store.object(&objects[0].key).await.expect("the store answers"));
 }

@@ -3,7 +3,9 @@
 mod arriving;
 mod crashing;
 mod housekeeping;
+mod ladder;
 mod playing;
 mod processing;
 mod sharing;
 mod studio;
+mod workflow;

@@ -75,7 +75,7 @@ fn candidate(db: &Connection, queue: &QueueName, per_owner: Option<NonZeroU32>) 
     let owner: Option<Vec<u8>> = db
         .prepare_cached(
             "SELECT owner_id FROM job_owners WHERE queue = :queue AND ready > 0 AND running < :most
-             ORDER BY running, turn LIMIT 1",
+             ORDER BY running, turn, rowid LIMIT 1",
         )?
         .query_row(named_params! {":queue": queue.as_str(), ":most": most(per_owner)}, |row| row.get(0))
         .optional()?;

@@ -16,9 +16,11 @@ use crate::jobs::{
     JobStore, Lease, NewJob, QueueName, QueueStats, Replay, Swept,
 };
 use crate::page::Position;
-use crate::store::sqlite::{Fail, SqliteStore, refuse};
+use crate::store::sqlite::{Effects, Fail, SqliteStore, refuse};
 use crate::store::{Causes, Fence, Outcome};
 
+#[cfg(feature = "testkit")]
+pub(crate) mod bare;
 mod claim;
 mod insert;
 mod operate;
@@ -29,7 +31,7 @@ pub(crate) use insert::insert_all;
 pub(crate) use operate::next_of_all;
 
 use rows::{find, find_live, find_owned, list};
-use settle::{Ending, end_attempt, finish, free_expired, requeue};
+use settle::{Ending, end_attempt, finish, finish_done, free_expired, requeue};
 
 /// What a step of priority is worth: a job of one more step goes before those a minute older.
 const PRIORITY_STEP_MS: i64 = 60_000;
@@ -54,22 +56,30 @@ pub(crate) fn held(db: &Connection, fence: Fence, now: Timestamp) -> rusqlite::R
     Ok(rows == 1)
 }
 
-/// Cancels what is queued and asks what is leased to stop, for a video's jobs of one queue. Their
+/// Cancels what is queued and asks what is leased to stop, for a video's jobs of these queues. Their
 /// follow-ups are not written: the caller's own transaction says what becomes of the video. They give
 /// their unique keys up, so that a job made later need not wait for one that is still stopping.
-pub(crate) fn cancel_of_video(db: &Connection, video: VideoId, queue: &str, now: Timestamp) -> rusqlite::Result<()> {
-    // Index jobs_video.
-    db.prepare_cached(
-        "UPDATE jobs SET state = 'cancelled', finished_at_ms = :now, updated_at_ms = :now
-         WHERE video_id = :video AND queue = :queue AND state = 'queued'",
-    )?
-    .execute(named_params! {":video": video, ":queue": queue, ":now": now})?;
-    db.prepare_cached(
-        "UPDATE jobs SET cancel_requested = 1, on_dead = NULL, unique_key = NULL
-         WHERE video_id = :video AND queue = :queue AND state = 'leased'",
-    )?
-    .execute(named_params! {":video": video, ":queue": queue})?;
-    disband(db, video, queue)
+pub(crate) fn cancel_of_video(
+    db: &Connection,
+    video: VideoId,
+    queues: &[&str],
+    now: Timestamp,
+) -> rusqlite::Result<()> {
+    for queue in queues {
+        // Index jobs_video.
+        db.prepare_cached(
+            "UPDATE jobs SET state = 'cancelled', finished_at_ms = :now, updated_at_ms = :now
+             WHERE video_id = :video AND queue = :queue AND state = 'queued'",
+        )?
+        .execute(named_params! {":video": video, ":queue": queue, ":now": now})?;
+        db.prepare_cached(
+            "UPDATE jobs SET cancel_requested = 1, on_dead = NULL, unique_key = NULL
+             WHERE video_id = :video AND queue = :queue AND state = 'leased'",
+        )?
+        .execute(named_params! {":video": video, ":queue": queue})?;
+        disband(db, video, queue)?;
+    }
+    Ok(())
 }
 
 /// Cancels every live job of a video at once, whatever its queue: what runs loses its lease, nothing
@@ -109,6 +119,16 @@ fn disband(db: &Connection, video: VideoId, queue: &str) -> rusqlite::Result<()>
     )?
     .execute(named_params! {":video": video, ":queue": queue})?;
     Ok(())
+}
+
+/// Ends a job well; `false` if the fence's attempt does not hold it, and then nothing is written.
+fn complete(db: &Connection, fence: Fence, now: Timestamp, effects: &mut Effects) -> rusqlite::Result<bool> {
+    if !held(db, fence, now)? {
+        return Ok(false);
+    }
+    end_attempt(db, fence.token, "done", None, now)?;
+    finish_done(db, fence.job, now, effects)?;
+    Ok(true)
 }
 
 fn demand_held(db: &Connection, fence: Fence, now: Timestamp) -> Result<()> {
@@ -158,9 +178,11 @@ impl JobStore for SqliteStore {
 
     async fn complete(&self, fence: Fence, causes: Causes) -> Result<(), JobError> {
         self.settlement("complete a job", causes, move |db, now, effects| {
-            demand_held(db, fence, now)?;
-            end_attempt(db, fence.token, "done", None, now)?;
-            Ok(finish(db, &find_owned(db, fence.job, None)?, &Ending::DONE, now, effects)?)
+            if complete(db, fence, now, effects)? {
+                Ok(())
+            } else {
+                Err(refuse(JobError::LeaseLost { job: fence.job }))
+            }
         })
         .await
     }

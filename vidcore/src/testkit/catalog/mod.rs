@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::catalog::{CatalogError, OwnerScope, PatchVideo, TrashVideo, Video, VideoPatch, VideoStatus, Visibility};
 use crate::id::{UserId, VideoId};
-use crate::jobs::{JobFilter, JobState, MEDIA_QUEUE};
+use crate::jobs::{JobFilter, JobState, VIDEO_QUEUE};
 use crate::page::Position;
 use crate::store::Causes;
 use crate::testkit::videos::VideoHarness;
@@ -275,7 +275,7 @@ pub async fn restoring_plans_what_the_trashing_stopped(h: &VideoHarness) {
     trash(h, &sourced.video).await;
     let restored = restore(h, &sourced.video).await;
     assert_eq!((VideoStatus::Uploaded, None, None), (restored.status, restored.deleted_at, restored.purge_at));
-    let next = h.claim(MEDIA_QUEUE).await;
+    let next = h.claim(VIDEO_QUEUE).await;
     assert_ne!(sourced.lease.job.id, next.job.id);
     h.store.start_processing(next.fence(), sourced.source.id, h.now()).await.expect("the new job goes on");
 }
