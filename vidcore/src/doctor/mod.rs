@@ -14,12 +14,15 @@ use crate::id::{UploadId, VideoId};
 use crate::media::NewObject;
 use crate::storage::Objects;
 use crate::storage::objects::ObjectError;
-use crate::store::{Store, StoreError};
+use crate::store::{Causes, Store, StoreError};
 
+pub mod repair;
 #[cfg(feature = "sqlite")]
 pub(crate) mod search_index;
 #[cfg(feature = "sqlite")]
 pub(crate) mod sqlite;
+
+pub use repair::{KeyOwner, Remedy, Repair, RepairReport, Treated};
 
 /// The most findings of one check; a store with more of one kind is not told more by the rest.
 pub const MAX_FINDINGS: usize = 100;
@@ -43,12 +46,20 @@ pub enum Check {
     Final,
     /// At most one live job has a unique key.
     UniqueKey,
+    /// A queued job stands where its time and priority put it.
+    Order,
+    /// The counts of each owner's jobs, by which turns are taken, are those of the jobs.
+    Owners,
+    /// A group waits for as many jobs as are live in it, and for at least one.
+    Group,
     /// `processing` means that a live job makes the renditions.
     Processing,
     /// `uploaded` and not trashed means that a live job will process the source.
     Uploaded,
     /// An upload that is `verifying` has a live job that ends it.
     Verifying,
+    /// A rendition that is still to be made has a live job of its video.
+    Rendition,
     /// A video that is `ready`, or was ever published, has a ready rendition.
     Ready,
     /// A video beyond `draft` has exactly one current source.
@@ -65,6 +76,8 @@ pub enum Check {
     Quota,
     /// The full-text index says what the videos say.
     SearchIndex,
+    /// What a remembered request made is there.
+    Idempotency,
 }
 
 /// One thing that is not as it must be.
@@ -116,7 +129,7 @@ pub enum ExamineError {
     Objects(#[from] ObjectError),
 }
 
-/// Reads what the checks need. Nothing is written.
+/// Reads what the checks need, and writes what repairs need.
 #[async_trait]
 pub trait DoctorStore: Send + Sync {
     /// Every check of rows against rows, in one read transaction, so that none of them sees a command
@@ -132,6 +145,13 @@ pub trait DoctorStore: Send + Sync {
     /// belongs to nothing once does so for ever: attempts, uploads and purges never come back.
     async fn unknown_keys(&self, keys: Vec<String>) -> Result<Vec<String>, StoreError>;
 
+    /// Whose the key is.
+    async fn key_owner(&self, key: &str) -> Result<KeyOwner, StoreError>;
+
+    /// Repairs what the repair is about if it is still as it was found, and then writes the causes; `false`
+    /// if it was not, and nothing is written.
+    async fn repair(&self, repair: Repair, causes: Causes) -> Result<bool, StoreError>;
+
     /// Whether there is a video at all, trashed or not.
     async fn knows_videos(&self) -> Result<bool, StoreError>;
 }
@@ -146,9 +166,13 @@ impl Check {
             Self::Attempts => "attempts",
             Self::Final => "final",
             Self::UniqueKey => "unique_key",
+            Self::Order => "order",
+            Self::Owners => "owners",
+            Self::Group => "group",
             Self::Processing => "processing",
             Self::Uploaded => "uploaded",
             Self::Verifying => "verifying",
+            Self::Rendition => "rendition",
             Self::Ready => "ready",
             Self::CurrentSource => "current_source",
             Self::ObjectRow => "object_row",
@@ -157,6 +181,7 @@ impl Check {
             Self::Orphan => "orphan",
             Self::Quota => "quota",
             Self::SearchIndex => "search_index",
+            Self::Idempotency => "idempotency",
         }
     }
 }

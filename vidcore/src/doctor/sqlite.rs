@@ -1,183 +1,71 @@
-//! SQL of the checks: each is one query whose rows are what is wrong.
+//! SQL of the checks, and of the keys they are about.
 
 use std::collections::HashSet;
 
 use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension, Row, named_params};
 
-use crate::doctor::{Check, DoctorStore, MAX_FINDINGS, Report, search_index, upload_of, video_of};
-use crate::id::{JobId, RenditionId, SourceId, UploadId, VideoId};
+use crate::doctor::{Check, DoctorStore, KeyOwner, MAX_FINDINGS, Repair, Report, search_index, upload_of, video_of};
+use crate::id::{UploadId, UserId, VideoId};
 use crate::jobs::UPLOADS_QUEUE;
 use crate::media::NewObject;
-use crate::store::StoreError;
 use crate::store::sqlite::SqliteStore;
+use crate::store::{Causes, Outcome, StoreError};
 
-/// What a rule's rows are about: how the 16 bytes of their first column are shown.
-#[derive(Clone, Copy)]
-enum Noun {
-    Job,
-    Video,
-    Source,
-    Rendition,
-    Upload,
-}
-
-/// A query whose rows break a promise.
-struct Rule {
-    check: Check,
-    noun: Noun,
-    explanation: &'static str,
-    sql: &'static str,
-}
-
-const RULES: &[Rule] = &[
-    Rule {
-        check: Check::Lease,
-        noun: Noun::Job,
-        explanation: "It is leased, but under the token of no running attempt of its own.",
-        sql: "SELECT j.id FROM jobs j WHERE j.state = 'leased' AND NOT EXISTS (
-                SELECT 1 FROM job_attempts a WHERE a.token = j.token AND a.job_pk = j.pk AND a.ended_at_ms IS NULL)",
-    },
-    Rule {
-        check: Check::Lease,
-        noun: Noun::Job,
-        explanation: "An attempt of it has not ended and does not hold its lease.",
-        sql: "SELECT DISTINCT j.id FROM job_attempts a JOIN jobs j ON j.pk = a.job_pk
-              WHERE a.ended_at_ms IS NULL AND (j.state <> 'leased' OR j.token IS NOT a.token)",
-    },
-    Rule {
-        check: Check::Token,
-        noun: Noun::Job,
-        explanation: "Its token is not that of its newest attempt.",
-        sql: "SELECT j.id FROM jobs j WHERE j.token IS NOT (
-                SELECT max(a.token) FROM job_attempts a WHERE a.job_pk = j.pk)",
-    },
-    Rule {
-        check: Check::Attempts,
-        noun: Noun::Job,
-        explanation: "It was claimed more often than it may be.",
-        sql: "SELECT id FROM jobs WHERE attempts > max_attempts",
-    },
-    Rule {
-        check: Check::Attempts,
-        noun: Noun::Job,
-        explanation: "It counts more attempts than are on record.",
-        sql: "SELECT j.id FROM jobs j WHERE j.attempts > (
-                SELECT count(*) FROM job_attempts a WHERE a.job_pk = j.pk AND a.outcome IS NOT 'released')",
-    },
-    Rule {
-        check: Check::Final,
-        noun: Noun::Job,
-        explanation: "Its state and the times of its end and its lease contradict each other.",
-        sql: "SELECT id FROM jobs
-              WHERE (state IN ('done', 'dead', 'cancelled')) <> (finished_at_ms IS NOT NULL)
-                OR (state = 'leased') <> (lease_until_ms IS NOT NULL)",
-    },
-    Rule {
-        check: Check::UniqueKey,
-        noun: Noun::Job,
-        explanation: "Another live job has its unique key.",
-        sql: "SELECT id FROM jobs j WHERE unique_key IS NOT NULL AND state IN ('queued', 'leased') AND EXISTS (
-                SELECT 1 FROM jobs other WHERE other.unique_key = j.unique_key AND other.pk < j.pk
-                    AND other.state IN ('queued', 'leased'))",
-    },
-    Rule {
-        check: Check::Processing,
-        noun: Noun::Video,
-        explanation: "It is processing, but no live job makes its renditions.",
-        sql: "SELECT v.id FROM videos v WHERE v.status = 'processing' AND NOT EXISTS (
-                SELECT 1 FROM jobs j WHERE j.video_id = v.id AND j.queue IN ('video', 'media')
-                    AND j.state IN ('queued', 'leased'))",
-    },
-    Rule {
-        check: Check::Uploaded,
-        noun: Noun::Video,
-        explanation: "It waits for its processing, but no live job will begin it.",
-        sql: "SELECT v.id FROM videos v WHERE v.status = 'uploaded' AND v.deleted_at_ms IS NULL AND NOT EXISTS (
-                SELECT 1 FROM jobs j WHERE j.video_id = v.id AND j.queue IN ('video', 'media')
-                    AND j.state IN ('queued', 'leased'))",
-    },
-    Rule {
-        check: Check::Ready,
-        noun: Noun::Video,
-        explanation: "It is shown as playable, but has no ready rendition.",
-        sql: "SELECT v.id FROM videos v WHERE (v.status = 'ready' OR v.published_at_ms IS NOT NULL) AND NOT EXISTS (
-                SELECT 1 FROM renditions r JOIN sources s ON s.pk = r.source_pk
-                WHERE s.video_pk = v.pk AND r.status = 'ready')",
-    },
-    Rule {
-        check: Check::CurrentSource,
-        noun: Noun::Video,
-        explanation: "It does not have exactly one current source.",
-        sql: "SELECT v.id FROM videos v
-              WHERE (v.status <> 'draft' OR EXISTS (SELECT 1 FROM sources s WHERE s.video_pk = v.pk))
-                AND 1 <> (SELECT count(*) FROM sources s WHERE s.video_pk = v.pk AND s.current = 1)",
-    },
-    Rule {
-        check: Check::ObjectRow,
-        noun: Noun::Source,
-        explanation: "Its object is not recorded with its size and hash.",
-        sql: "SELECT s.id FROM sources s WHERE NOT EXISTS (
-                SELECT 1 FROM objects o
-                WHERE o.key = s.object_key AND o.size_bytes = s.size_bytes AND o.sha256 = s.sha256)",
-    },
-    Rule {
-        check: Check::ObjectRow,
-        noun: Noun::Rendition,
-        explanation: "It is ready, but its playlist or file is not recorded.",
-        sql: "SELECT r.id FROM renditions r WHERE r.status = 'ready' AND NOT EXISTS (
-                SELECT 1 FROM objects o WHERE o.key = iif(r.kind = 'hls', r.prefix || '/index.m3u8', r.prefix))",
-    },
-    Rule {
-        check: Check::ObjectRow,
-        noun: Noun::Video,
-        explanation: "Its poster is not recorded.",
-        sql: "SELECT v.id FROM videos v WHERE v.poster_key IS NOT NULL AND NOT EXISTS (
-                SELECT 1 FROM objects o WHERE o.key = v.poster_key)",
-    },
-    Rule {
-        check: Check::ObjectRow,
-        noun: Noun::Video,
-        explanation: "Its storyboard is not recorded.",
-        sql: "SELECT v.id FROM videos v WHERE v.storyboard_key IS NOT NULL AND NOT EXISTS (
-                SELECT 1 FROM objects o WHERE o.key = v.storyboard_key)",
-    },
-    Rule {
-        check: Check::Quota,
-        noun: Noun::Upload,
-        explanation: "It counts as stored, but no source of its size and video came by it.",
-        sql: "SELECT u.id FROM uploads u WHERE u.status = 'complete' AND NOT EXISTS (
-                SELECT 1 FROM sources s
-                WHERE s.upload_id = u.id AND s.size_bytes = u.size_bytes AND s.video_pk = u.video_pk)",
-    },
-    Rule {
-        check: Check::Quota,
-        noun: Noun::Source,
-        explanation: "It is stored, but counts against nobody's quota.",
-        sql: "SELECT s.id FROM sources s WHERE NOT EXISTS (
-                SELECT 1 FROM uploads u WHERE u.id = s.upload_id AND u.status = 'complete')",
-    },
-];
-
-impl Noun {
-    fn show(self, id: [u8; 16]) -> String {
-        match self {
-            Self::Job => JobId::from_bytes(id).to_string(),
-            Self::Video => VideoId::from_bytes(id).to_string(),
-            Self::Source => SourceId::from_bytes(id).to_string(),
-            Self::Rendition => RenditionId::from_bytes(id).to_string(),
-            Self::Upload => UploadId::from_bytes(id).to_string(),
-        }
-    }
-}
-
-fn apply(db: &Connection, rule: &Rule, report: &mut Report) -> rusqlite::Result<()> {
-    let sql = format!("{} LIMIT {MAX_FINDINGS}", rule.sql);
-    let ids: Vec<[u8; 16]> = db.prepare(&sql)?.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
-    for id in ids {
-        report.add(rule.check, rule.noun.show(id), rule.explanation);
+/// Whose turn it is is decided by counts that are kept beside the jobs.
+fn owners(db: &Connection, report: &mut Report) -> rusqlite::Result<()> {
+    let mut statement = db.prepare(
+        "WITH counted AS (
+            SELECT queue, coalesce(owner_id, x'') AS owner_id, sum(state = 'queued' AND due = 1) AS ready,
+                sum(state = 'leased') AS running
+            FROM jobs WHERE state IN ('queued', 'leased') GROUP BY 1, 2)
+         SELECT coalesce(c.queue, o.queue), coalesce(c.owner_id, o.owner_id)
+         FROM counted c FULL OUTER JOIN job_owners o ON o.queue = c.queue AND o.owner_id = c.owner_id
+         WHERE coalesce(c.ready, 0) <> coalesce(o.ready, 0) OR coalesce(c.running, 0) <> coalesce(o.running, 0)",
+    )?;
+    let wrong = statement.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, Vec<u8>>(1)?)))?;
+    for row in wrong.take(MAX_FINDINGS) {
+        let (queue, owner) = row?;
+        let owner = owner.try_into().map_or_else(|_| "nobody".to_owned(), |id| UserId::from_bytes(id).to_string());
+        let explanation = "It is not recorded right how many jobs of this queue and owner wait and run.";
+        report.add(Check::Owners, format!("{queue} {owner}"), explanation);
     }
     Ok(())
+}
+
+/// A record is written with its effect. What else may have deleted the effect deletes the record as well.
+fn remembered(db: &Connection, report: &mut Report) -> rusqlite::Result<()> {
+    let mut statement = db.prepare("SELECT scope, result FROM idempotency")?;
+    let records = statement.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, Vec<u8>>(1)?)))?;
+    for record in records {
+        let (scope, result) = record?;
+        let Some(effect) = remembered_effect(&scope, &result) else { continue };
+        if !is_there(db, &effect)? {
+            let explanation = "A request of its owner is remembered as done, but what it made is not there.";
+            report.add(Check::Idempotency, effect, explanation);
+        }
+    }
+    Ok(())
+}
+
+/// The video or upload that a record says was made or changed by its owner.
+pub(super) fn remembered_effect(scope: &str, result: &[u8]) -> Option<String> {
+    let result: serde_json::Value = serde_json::from_slice(result).ok()?;
+    let owner = result.get("owner").or_else(|| result.get("user"))?.as_str()?;
+    let id = result.get("id")?.as_str()?;
+    let is_own = scope.strip_prefix(owner).is_some_and(|rest| rest.starts_with(' '));
+    (is_own && (id.parse::<VideoId>().is_ok() || id.parse::<UploadId>().is_ok())).then(|| id.to_owned())
+}
+
+/// Whether the video or upload with this id has a row.
+pub(super) fn is_there(db: &Connection, id: &str) -> rusqlite::Result<bool> {
+    if let Ok(video) = id.parse::<VideoId>() {
+        return exists(db, "SELECT 1 FROM videos WHERE id = ?1", &video);
+    }
+    match id.parse::<UploadId>() {
+        Ok(upload) => exists(db, "SELECT 1 FROM uploads WHERE id = ?1", &upload),
+        Err(_) => Ok(false),
+    }
 }
 
 /// A job names its upload in its payload alone.
@@ -230,13 +118,16 @@ fn examine(db: &Connection, deep: bool) -> rusqlite::Result<Report> {
     report.checked.videos = count(db, "SELECT count(*) FROM videos")?;
     report.checked.uploads = count(db, "SELECT count(*) FROM uploads")?;
     database(db, deep, &mut report)?;
-    for rule in RULES {
-        apply(db, rule, &mut report)?;
-    }
+    rules::examine(db, &mut report)?;
+    owners(db, &mut report)?;
     verifying(db, &mut report)?;
+    remembered(db, &mut report)?;
     search_index::examine(db, deep, &mut report)?;
     Ok(report)
 }
+
+mod repairs;
+mod rules;
 
 /// Queries that find the row to which a key belongs as a whole. Primary key of objects; unique index of
 /// sources, indexes sources_poster and sources_storyboard. A key that sources alone name is damage, but no
@@ -331,6 +222,17 @@ impl DoctorStore for SqliteStore {
             Ok(unknown)
         })
         .await
+    }
+
+    async fn key_owner(&self, key: &str) -> Result<KeyOwner, StoreError> {
+        let key = key.to_owned();
+        self.read("find whose a key is", move |db| Ok(repairs::owner(db, &key)?)).await
+    }
+
+    async fn repair(&self, repair: Repair, causes: Causes) -> Result<bool, StoreError> {
+        self.command_with("repair rows", causes, move |db, now, effects| Ok(repairs::apply(db, &repair, now, effects)?))
+            .await
+            .map(Outcome::into_inner)
     }
 
     async fn knows_videos(&self) -> Result<bool, StoreError> {

@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::auth::Auth;
 use crate::catalog::Catalog;
 use crate::clock::{Clock, Timestamp};
-use crate::doctor::{ExamineError, Report};
+use crate::doctor::{ExamineError, RepairReport, Report};
 use crate::housekeeping::{CollectError, Collected};
 use crate::jobs::Jobs;
 use crate::jobs::worker::Worker;
@@ -190,6 +190,15 @@ impl Platform {
     /// [`ExamineError`] if the store or the object store does not answer.
     pub async fn examine(&self, deep: bool) -> Result<Report, ExamineError> {
         crate::doctor::examine(&*self.inner.parts.store, &self.inner.parts.objects, deep).await
+    }
+
+    /// Examines, and repairs what can be repaired; what has to be made again is made by jobs, written here and
+    /// run by whichever worker there is. It may run beside everything else.
+    ///
+    /// # Errors
+    /// [`ExamineError`] if the store or the object store does not answer; what was repaired until then is.
+    pub async fn repair(&self, deep: bool) -> Result<RepairReport, ExamineError> {
+        crate::doctor::repair::repair(&self.inner.parts, deep).await
     }
 
     /// Deletes every object that belongs to nobody, as the job `collect_objects` does from time to time. It may

@@ -11,7 +11,7 @@ use serde_json::json;
 use crate::auth::Actor;
 use crate::clock::Timestamp;
 use crate::entropy::EntropyExt;
-use crate::id::{JobId, UploadId, VideoId};
+use crate::id::{JobId, UploadId, UserId, VideoId};
 use crate::idempotency::IdempotencyKey;
 use crate::invalid::FieldProblem;
 use crate::jobs::{FollowUp, NewJob, UPLOADS_QUEUE};
@@ -260,7 +260,8 @@ impl Uploads {
         key: Option<IdempotencyKey>,
     ) -> Result<Outcome<UploadView>, UploadError> {
         let now = self.parts.now();
-        let causes = Causes::none().idempotent(self.parts.remember(key)).job(self.verify_job(actor, id, now));
+        let causes =
+            Causes::none().idempotent(self.parts.remember(key)).job(verify_job(&self.parts, actor.user, id, now));
         let outcome = self.parts.store.complete_upload(id, actor.user, now, causes).await?;
         Ok(outcome.map(|upload| self.view(upload)))
     }
@@ -319,23 +320,6 @@ impl Uploads {
         }
     }
 
-    fn verify_job(&self, actor: &Actor, id: UploadId, now: Timestamp) -> NewJob {
-        let payload = json!(VerifyPayload { upload: id });
-        let job = JobId::new(now, &*self.parts.entropy);
-        NewJob {
-            max_attempts: self.parts.settings.worker.max_attempts,
-            unique_key: Some(format!("{VERIFY_UPLOAD}:{id}")),
-            owner: Some(actor.user),
-            on_dead: Some(FollowUp {
-                id: JobId::new(now, &*self.parts.entropy),
-                kind: GIVE_UP_UPLOAD.to_owned(),
-                payload: payload.clone(),
-                max_attempts: 50,
-            }),
-            ..NewJob::new(job, UPLOADS_QUEUE, VERIFY_UPLOAD, payload, now)
-        }
-    }
-
     fn view(&self, upload: Upload) -> UploadView {
         let takes_bytes = upload.status == UploadStatus::Open && upload.staged_key.is_none();
         let upload_url = takes_bytes.then(|| {
@@ -354,6 +338,24 @@ impl Uploads {
             created_at: upload.created_at,
             expires_at: upload.expires_at,
         }
+    }
+}
+
+/// The job that verifies a received upload. At most one is live for each.
+pub(crate) fn verify_job(parts: &Parts, user: UserId, id: UploadId, now: Timestamp) -> NewJob {
+    let payload = json!(VerifyPayload { upload: id });
+    let job = JobId::new(now, &*parts.entropy);
+    NewJob {
+        max_attempts: parts.settings.worker.max_attempts,
+        unique_key: Some(format!("{VERIFY_UPLOAD}:{id}")),
+        owner: Some(user),
+        on_dead: Some(FollowUp {
+            id: JobId::new(now, &*parts.entropy),
+            kind: GIVE_UP_UPLOAD.to_owned(),
+            payload: payload.clone(),
+            max_attempts: 50,
+        }),
+        ..NewJob::new(job, UPLOADS_QUEUE, VERIFY_UPLOAD, payload, now)
     }
 }
 

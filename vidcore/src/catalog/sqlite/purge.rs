@@ -3,7 +3,7 @@
 use rusqlite::{Connection, OptionalExtension, named_params};
 
 use crate::clock::Timestamp;
-use crate::id::{UploadId, VideoId};
+use crate::id::{UploadId, UserId, VideoId};
 
 /// Videos whose purge has begun, then those whose time in the trash is over, longest ago first.
 pub(super) fn due(db: &Connection, now: Timestamp, limit: u16) -> rusqlite::Result<Vec<VideoId>> {
@@ -52,6 +52,7 @@ pub(super) fn finish(db: &Connection, id: VideoId) -> rusqlite::Result<bool> {
         .query_row(named_params! {":id": id}, |row| row.get(0))
         .optional()?;
     let Some(pk) = pk else { return Ok(false) };
+    forget_records(db, id)?;
     // Children before their parents. Indexes (source_pk, name), sources_video, objects_video,
     // prefixes_video, uploads_video.
     for sql in [
@@ -65,4 +66,20 @@ pub(super) fn finish(db: &Connection, id: VideoId) -> rusqlite::Result<bool> {
         db.prepare_cached(sql)?.execute(named_params! {":pk": pk})?;
     }
     Ok(true)
+}
+
+/// What the owner's requests of the last hours did to the video is remembered no longer: a record stands for
+/// an effect that is there.
+fn forget_records(db: &Connection, id: VideoId) -> rusqlite::Result<()> {
+    let owner: UserId = db
+        .prepare_cached("SELECT u.id FROM videos v JOIN users u ON u.pk = v.owner_pk WHERE v.id = :id")?
+        .query_row(named_params! {":id": id}, |row| row.get(0))?;
+    // Primary key: a scope is the caller, a space and the route; `!` is what comes after the space.
+    db.prepare_cached(
+        "DELETE FROM idempotency WHERE scope > :owner || ' ' AND scope < :owner || '!'
+            AND json_valid(CAST(result AS TEXT)) AND :video IN (
+                json_extract(CAST(result AS TEXT), '$.id'), json_extract(CAST(result AS TEXT), '$.video'))",
+    )?
+    .execute(named_params! {":owner": owner.to_string(), ":video": id.to_string()})
+    .map(|_| ())
 }

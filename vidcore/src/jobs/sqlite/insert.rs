@@ -89,7 +89,7 @@ pub(super) fn leave_group(db: &Connection, group: JobGroupId) -> rusqlite::Resul
 }
 
 /// Removes the group if none of it remains.
-fn take_finished(db: &Connection, group: JobGroupId) -> rusqlite::Result<Option<NewJob>> {
+pub(super) fn take_finished(db: &Connection, group: JobGroupId) -> rusqlite::Result<Option<NewJob>> {
     let next: Option<String> = db
         .prepare_cached("DELETE FROM job_groups WHERE id = :id AND remaining = 0 RETURNING next_job")?
         .query_row(named_params! {":id": group}, |row| row.get(0))

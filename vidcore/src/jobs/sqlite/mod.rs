@@ -24,6 +24,7 @@ pub(crate) mod bare;
 mod claim;
 mod insert;
 mod operate;
+pub(crate) mod repair;
 mod rows;
 mod settle;
 
