@@ -111,19 +111,27 @@ pub struct RepairReport {
     pub after: Report,
 }
 
-/// Examines and repairs until nothing new is found.
+/// Examines and repairs until nothing new is found. What had to be left is tried again where something else
+/// was repaired since: it may have stood in the way.
 pub(crate) async fn repair(parts: &Parts, deep: bool) -> Result<RepairReport, ExamineError> {
     let mut treated: Vec<Treated> = Vec::new();
+    let mut progress = true;
     for _ in 0..ROUNDS {
         let report = examine(&*parts.store, &parts.objects, deep).await?;
-        let known = |finding: &Finding| treated.iter().any(|it| it.finding == *finding);
-        let new: Vec<Finding> = report.findings.iter().filter(|finding| !known(finding)).cloned().collect();
-        if new.is_empty() {
+        let is_settled = |finding: &Finding| {
+            let known = treated.iter().find(|it| it.finding == *finding);
+            known.is_some_and(|it| it.remedy != Remedy::Left || !progress)
+        };
+        let open: Vec<Finding> = report.findings.iter().filter(|finding| !is_settled(finding)).cloned().collect();
+        if open.is_empty() {
             return Ok(RepairReport { treated, after: report });
         }
-        for finding in new {
+        progress = false;
+        for finding in open {
             let (remedy, note) = treat(parts, &finding).await?;
             tracing::info!(check = %finding.check, subject = finding.subject, ?remedy, "{note}");
+            progress |= remedy == Remedy::Repaired;
+            treated.retain(|it| it.finding != finding);
             treated.push(Treated { finding, remedy, note });
         }
     }

@@ -1,73 +1,12 @@
-//! The doctor sees each kind of damage, and nothing where there is none.
+//! Each kind of damage is seen, and nothing where there is none.
 
-use bytes::Bytes;
-use futures_util::stream;
-use vidcore::catalog::Video;
-use vidcore::doctor::{self, Check, DoctorStore as _, Report};
+use vidcore::doctor::{self, Check};
+use vidcore::id::JobGroupId;
+use vidcore::idempotency::{IdempotencyKey, IdempotencyRecord};
 use vidcore::jobs::VIDEO_QUEUE;
-use vidcore::storage::Objects;
 use vidcore::store::Causes;
-use vidcore::testkit::videos::{Sourced, VideoHarness, content};
 
-/// A store in which every state occurs, with its objects: sound until a test damages it.
-struct Patient {
-    h: VideoHarness,
-    objects: Objects,
-    listed: Video,
-    processing: Sourced,
-    uploaded: Video,
-}
-
-impl Patient {
-    async fn sound() -> Self {
-        let h = VideoHarness::sqlite().await.expect("SQLite is always there");
-        let owner = h.user().await;
-        let mut new = h.new_video(owner, "Über \"quoted\" – 1st!");
-        (new.description, new.tags) = ("Line one\nline two".to_owned(), vec!["tag".to_owned(), "ß".to_owned()]);
-        let listed = h.playable(new).await;
-        h.draft(owner, "…").await;
-        let processing = h.sourced(&h.draft(owner, "Processing").await).await;
-        h.planned(&processing, &["360p"]).await;
-        let uploaded = h.draft(owner, "Uploaded").await;
-        h.commit_source(&uploaded).await;
-        h.open(&uploaded, 10).await;
-        let patient = Self { h, objects: Objects::memory(), listed, processing, uploaded };
-        patient.store_objects().await;
-        patient
-    }
-
-    async fn store_objects(&self) {
-        for object in self.h.base().store.recorded_objects("", 100).await.expect("the store answers") {
-            self.put(&object.key, &content(object.size_bytes)).await;
-        }
-    }
-
-    async fn put(&self, key: &str, bytes: &[u8]) {
-        let stream = stream::iter([Ok(Bytes::copy_from_slice(bytes))]);
-        self.objects.write(key, stream, u64::MAX).await.expect("memory takes it");
-    }
-
-    /// Plants damage past every rule of the schema.
-    fn damage(&self, sql: &str) {
-        let db = self.h.base().connection();
-        db.execute_batch("PRAGMA ignore_check_constraints = 1; PRAGMA foreign_keys = 0").expect("pragmas are known");
-        db.execute_batch(sql).expect("the damage is valid SQL");
-    }
-
-    async fn examine(&self, deep: bool) -> Report {
-        doctor::examine(&*self.h.store, &self.objects, deep).await.expect("everything answers")
-    }
-
-    /// Exactly these findings, by check and subject.
-    async fn assert_found(&self, expected: &[(Check, String)]) {
-        for deep in [false, true] {
-            let report = self.examine(deep).await;
-            let found: Vec<_> = report.findings.iter().map(|f| (f.check, f.subject.clone())).collect();
-            assert_eq!(expected, found, "{report:#?}");
-            assert!(report.findings.iter().all(|f| f.explanation.ends_with('.')), "{report:#?}");
-        }
-    }
-}
+use crate::patient::Patient;
 
 #[tokio::test]
 async fn a_sound_store_has_no_finding_and_says_what_was_looked_at() {
@@ -277,7 +216,8 @@ async fn a_ready_rendition_without_its_rows_is_found() {
     let patient = Patient::sound().await;
     let rendition = patient.h.store.renditions(patient.listed.id).await.expect("the store answers").remove(0);
     patient.damage("DELETE FROM objects WHERE key LIKE 'renditions/%'");
-    patient.assert_found(&[(Check::ObjectRow, rendition.id.to_string())]).await;
+    let playlist = format!("{}/index.m3u8", rendition.prefix.expect("it is ready"));
+    patient.assert_found(&[(Check::ObjectRow, playlist)]).await;
 }
 
 #[tokio::test]
@@ -285,14 +225,14 @@ async fn a_source_without_its_row_is_found() {
     let patient = Patient::sound().await;
     let source = &patient.processing.source;
     patient.damage(&format!("DELETE FROM objects WHERE key = '{}'", source.object_key));
-    patient.assert_found(&[(Check::ObjectRow, source.id.to_string())]).await;
+    patient.assert_found(&[(Check::ObjectRow, source.object_key.clone())]).await;
 }
 
 #[tokio::test]
 async fn a_poster_without_its_row_is_found() {
     let patient = Patient::sound().await;
     patient.damage("UPDATE videos SET poster_key = 'renditions/gone/poster.jpg' WHERE status = 'ready'");
-    patient.assert_found(&[(Check::ObjectRow, patient.listed.id.to_string())]).await;
+    patient.assert_found(&[(Check::ObjectRow, "renditions/gone/poster.jpg".to_owned())]).await;
 }
 
 #[tokio::test]
@@ -363,4 +303,80 @@ async fn an_index_that_lost_an_entry_is_found_in_a_deep_examination() {
     let report = doctor::examine(&fresh, &patient.objects, true).await.expect("everything answers");
     assert!(report.findings.iter().all(|f| f.check == Check::Database), "{report:#?}");
     assert!(!report.is_sound());
+}
+
+#[tokio::test]
+async fn a_job_out_of_its_place_is_found() {
+    let patient = Patient::sound().await;
+    let job = patient.h.store.enqueue(patient.h.new_job("other", "other", None), Causes::none()).await;
+    patient.damage("UPDATE jobs SET rank_ms = rank_ms + 1 WHERE queue = 'other'");
+    let job = job.expect("the job is new").into_inner();
+    patient.assert_found(&[(Check::Order, job.id.to_string())]).await;
+}
+
+#[tokio::test]
+async fn a_wrong_count_of_an_owners_jobs_is_found() {
+    let patient = Patient::sound().await;
+    patient.h.store.enqueue(patient.h.new_job("other", "other", None), Causes::none()).await.expect("the job is new");
+    patient.damage("UPDATE job_owners SET ready = 2 WHERE queue = 'other'");
+    patient.assert_found(&[(Check::Owners, "other nobody".to_owned())]).await;
+    patient.damage("UPDATE job_owners SET ready = 1, running = 1 WHERE queue = 'other'");
+    patient.assert_found(&[(Check::Owners, "other nobody".to_owned())]).await;
+    patient.damage("DELETE FROM job_owners WHERE queue = 'other'");
+    patient.assert_found(&[(Check::Owners, "other nobody".to_owned())]).await;
+}
+
+#[tokio::test]
+async fn a_group_that_would_wait_for_ever_is_found() {
+    let patient = Patient::sound().await;
+    let group = patient.group().await;
+    patient.assert_found(&[]).await;
+    patient.damage("UPDATE job_groups SET remaining = 3");
+    patient.assert_found(&[(Check::Group, group.to_string())]).await;
+    patient.damage("UPDATE jobs SET group_id = NULL");
+    patient.assert_found(&[(Check::Group, group.to_string())]).await;
+}
+
+#[tokio::test]
+async fn an_ended_member_of_a_group_is_found() {
+    let patient = Patient::sound().await;
+    let group: JobGroupId = patient.group().await;
+    let job = patient.h.claim("other").await.job;
+    patient.damage(&format!(
+        "UPDATE job_attempts SET ended_at_ms = 1, outcome = 'done' WHERE ended_at_ms IS NULL AND job_pk = (
+            SELECT pk FROM jobs WHERE queue = 'other' AND state = 'leased');
+         UPDATE jobs SET state = 'done', finished_at_ms = 1, lease_until_ms = NULL
+            WHERE queue = 'other' AND state = 'leased'"
+    ));
+    patient.assert_found(&[(Check::Group, job.id.to_string()), (Check::Group, group.to_string())]).await;
+}
+
+#[tokio::test]
+async fn a_rendition_that_nobody_makes_is_found() {
+    let patient = Patient::sound().await;
+    patient.damage(
+        "INSERT INTO renditions (id, source_pk, name, kind, status, width, height, created_at_ms)
+         SELECT x'00000000000000000000000000000001', pk, '720p', 'hls', 'planned', 1, 1, 1 FROM sources
+         WHERE video_pk = (SELECT pk FROM videos WHERE status = 'ready')",
+    );
+    patient.assert_found(&[(Check::Rendition, patient.listed.id.to_string())]).await;
+}
+
+#[tokio::test]
+async fn a_remembered_request_without_its_effect_is_found() {
+    let patient = Patient::sound().await;
+    let owner = patient.listed.owner;
+    let mut videos = Vec::new();
+    for (number, caller) in [owner.to_string(), "somebody".to_owned()].into_iter().enumerate() {
+        let scope = format!("{caller} POST /videos");
+        let key = IdempotencyKey { scope, key: number.to_string(), fingerprint: [1; 32] };
+        let expires_at = patient.h.now().plus(std::time::Duration::from_secs(60));
+        let causes = Causes::none().idempotent(Some(IdempotencyRecord { key, expires_at, sealed: None }));
+        let video = patient.h.store.create_video(patient.h.new_video(owner, "Remembered"), causes).await;
+        videos.push(video.expect("the owner exists").into_inner().id);
+    }
+    patient.assert_found(&[]).await;
+    patient.damage("DELETE FROM videos WHERE title = 'Remembered'");
+    // Of what others than the owner did, nobody says that it is still there.
+    patient.assert_found(&[(Check::Idempotency, videos[0].to_string())]).await;
 }
