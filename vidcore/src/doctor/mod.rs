@@ -1,6 +1,6 @@
 //! Checks of what must always be true, over the rows of a store and the objects beside it.
 //!
-//! Everything here reads; nothing is repaired. A finding is a defect or damage, never a state that
+//! An examination reads only; [`repair`] is what writes. A finding is a defect or damage, never a state that
 //! goes away by itself: what a crash leaves to the next sweep is sound. One exception: the objects of an
 //! attempt that has ended are orphans at once, not only after a collection has missed them.
 

@@ -10,6 +10,7 @@ use crate::catalog::service::stale;
 use crate::doctor::{Check, ExamineError, Finding, Report, examine};
 use crate::housekeeping::{CollectError, collect};
 use crate::id::{JobId, SourceId, UploadId, VideoId};
+use crate::jobs::NewJob;
 use crate::media::NewObject;
 use crate::media::jobs::process_job;
 use crate::platform::parts::Parts;
@@ -50,7 +51,7 @@ pub enum Repair {
         object: NewObject,
     },
     /// Nothing shows this key any more: what it is part of has failed, and its own row is gone unless it is
-    /// an original.
+    /// an original. The job among the causes makes it again.
     Forget(String),
     /// An upload counts what came by it.
     Upload(UploadId),
@@ -214,12 +215,11 @@ async fn processing(parts: &Parts, id: VideoId) -> Result<Option<Causes>, Examin
     let video = parts.store.video(id).await.map_err(store_error)?;
     let source = parts.store.current_source(id).await?;
     let (Some(video), Some(source)) = (video, source) else { return Ok(None) };
-    let causes = stale(id).into_iter().fold(Causes::none(), Causes::change);
+    // A job that is at work may have planned before the damage was seen, so that this one does not give way to
+    // it: what the other makes already is not made twice all the same.
+    let job = NewJob { unique_key: None, ..process_job(parts, &source, video.owner) };
     // A trashed video is planned by its restoring.
-    Ok(Some(match video.deleted_at {
-        None => causes.job(process_job(parts, &source, video.owner)),
-        Some(_) => causes,
-    }))
+    Ok(Some(if video.deleted_at.is_none() { changes(id).job(job) } else { changes(id) }))
 }
 
 async fn video(parts: &Parts, finding: &Finding) -> Result<Note, ExamineError> {
@@ -272,15 +272,19 @@ async fn orphan(parts: &Parts, key: &str) -> Result<Note, ExamineError> {
 /// an original is made again.
 async fn object(parts: &Parts, finding: &Finding) -> Result<Note, ExamineError> {
     let key = &finding.subject;
+    if finding.check == Check::ObjectMissing && parts.objects.size(key).await?.is_some() {
+        return Ok(done(false, ""));
+    }
     match parts.store.key_owner(key).await? {
         KeyOwner::Original { video, object } => original(parts, finding, video, object).await,
         KeyOwner::Made { video } => {
-            let forgotten = run(parts, Repair::Forget(key.clone()), changes(video)).await?;
-            let Some(causes) = processing(parts, video).await? else {
-                return Ok(left("What it is part of is no longer shown, but there is no source to make it from."));
+            let again = processing(parts, video).await?;
+            let note = match again {
+                Some(_) => "What it is part of is no longer shown; a job makes it again.",
+                None => "What it is part of is no longer shown; there is no source to make it from.",
             };
-            let begun = run(parts, Repair::Process(video), causes).await?;
-            Ok(done(forgotten || begun, "What it is part of is no longer shown; a job makes it again."))
+            let causes = again.unwrap_or_else(|| changes(video));
+            Ok(done(run(parts, Repair::Forget(key.clone()), causes).await?, note))
         }
         KeyOwner::Nobody => {
             let note = "No row needs it, and its own was deleted.";
@@ -306,11 +310,8 @@ async fn original(parts: &Parts, finding: &Finding, video: VideoId, said: NewObj
 
 /// An original that is gone cannot be made again. Where it is what plays, its video is told to have failed.
 async fn lost(parts: &Parts, finding: &Finding, video: VideoId) -> Result<Note, ExamineError> {
-    if run(parts, Repair::Forget(finding.subject.clone()), changes(video)).await?
-        && let Some(causes) = processing(parts, video).await?
-    {
-        run(parts, Repair::Process(video), causes).await?;
-    }
+    let causes = processing(parts, video).await?.unwrap_or_else(|| changes(video));
+    run(parts, Repair::Forget(finding.subject.clone()), causes).await?;
     Ok(left("The original is lost: put it back from a backup, or upload the file again."))
 }
 

@@ -6,6 +6,7 @@ mod housekeeping;
 mod ladder;
 mod playing;
 mod processing;
+mod repairing;
 mod sharing;
 mod studio;
 mod workflow;

@@ -1,6 +1,7 @@
 //! The command line: one file per verb.
 
 mod demo;
+mod doctor;
 mod keys;
 mod migrate;
 mod openapi;
@@ -55,6 +56,9 @@ enum Command {
     Demo(demo::DemoFlags),
     /// Bring the database up to date
     Migrate,
+    /// Check everything that must always be true, and repair it: exits with 0 if all is sound, with 1 if
+    /// something was found and not repaired, with 2 if it could not be checked
+    Doctor(doctor::DoctorFlags),
     /// Print the OpenAPI document
     Openapi,
     /// Make, list and rotate keys
@@ -85,21 +89,22 @@ struct ServeFlags {
 impl Cli {
     /// Runs the command and says what went wrong on standard error.
     pub async fn run(self) -> ExitCode {
+        let failed = self.command.failed();
         let outcome = self.execute().await;
         crate::logging::flush();
         match outcome {
-            Ok(()) => ExitCode::SUCCESS,
+            Ok(code) => code,
             Err(error) => {
                 // Nothing is left to tell if standard error is closed.
                 let _ = writeln!(std::io::stderr(), "vidserver: {}", whole_story(&*error));
-                ExitCode::FAILURE
+                failed
             }
         }
     }
 
-    async fn execute(self) -> Result<(), CommandError> {
+    async fn execute(self) -> Result<ExitCode, CommandError> {
         let sources = self.global.sources();
-        match self.command {
+        let done = match self.command {
             Command::Serve(flags) => serve::run(Config::load(&flags.over(sources))?).await,
             Command::Demo(flags) => {
                 let quiet = self.global.log_level.is_none().then_some("error");
@@ -112,6 +117,22 @@ impl Cli {
                 let quiet = self.global.log_level.is_none().then_some("error");
                 users::run(Config::load(&sources.flag("log.level", quiet))?, command).await
             }
+            Command::Doctor(flags) => {
+                let quiet = self.global.log_level.is_none().then_some("error");
+                return doctor::run(Config::load(&sources.flag("log.level", quiet))?, flags).await;
+            }
+        };
+        done.map(|()| ExitCode::SUCCESS)
+    }
+}
+
+impl Command {
+    /// What the program ends with if the command cannot be carried out.
+    fn failed(&self) -> ExitCode {
+        match self {
+            // 1 means that something was found.
+            Self::Doctor(_) => ExitCode::from(2),
+            _ => ExitCode::FAILURE,
         }
     }
 }

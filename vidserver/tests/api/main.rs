@@ -5,6 +5,7 @@ mod auth;
 mod cli;
 mod connections;
 mod contract;
+mod doctor;
 mod documents;
 mod edge;
 mod faults;

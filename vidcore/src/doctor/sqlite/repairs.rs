@@ -58,14 +58,14 @@ fn choose_source(db: &Connection, video: VideoId) -> rusqlite::Result<bool> {
     Ok(chosen + emptied > 0)
 }
 
-/// Whether the video has a source of which something is to be made, and nobody who makes it.
+/// Whether something of the video is still to be made, and nobody makes it.
 fn wants_processing(db: &Connection, video: VideoId) -> rusqlite::Result<bool> {
     // Index jobs_video.
     db.query_row(
         "SELECT EXISTS (SELECT 1 FROM videos v JOIN sources s ON s.video_pk = v.pk AND s.current = 1
             WHERE v.id = :video AND v.deleted_at_ms IS NULL AND v.status <> 'draft'
-                AND (v.status IN ('uploaded', 'processing') OR v.poster_key IS NULL OR v.storyboard_key IS NULL
-                    OR EXISTS (SELECT 1 FROM renditions r WHERE r.source_pk = s.pk AND r.status <> 'ready'))
+                AND (v.status IN ('uploaded', 'processing') OR EXISTS (
+                    SELECT 1 FROM renditions r WHERE r.source_pk = s.pk AND r.status IN ('planned', 'encoding')))
                 AND NOT EXISTS (SELECT 1 FROM jobs j WHERE j.video_id = v.id AND j.queue IN ('video', 'media')
                     AND j.state IN ('queued', 'leased')))",
         named_params! {":video": video},
