@@ -168,13 +168,13 @@ async fn treat(parts: &Parts, finding: &Finding) -> Result<Note, ExamineError> {
         Check::Lease | Check::Token | Check::Attempts | Check::Final | Check::UniqueKey | Check::Order => {
             let note =
                 "Its row was made to agree with itself and its attempts; an attempt not on record lost its lease.";
-            by_id(parts, subject, |id| Repair::Job(id), note).await
+            by_id(parts, subject, Repair::Job, note).await
         }
         Check::Verifying => verifying(parts, subject).await,
         Check::Quota => quota(parts, subject).await,
         Check::CurrentSource => {
             let note = "Its newest source is the current one; without any it is a draft again.";
-            by_id(parts, subject, |id| Repair::CurrentSource(id), note).await
+            by_id(parts, subject, Repair::CurrentSource, note).await
         }
         Check::Processing | Check::Uploaded | Check::Rendition | Check::Ready => video(parts, finding).await,
     }
@@ -250,7 +250,7 @@ async fn quota(parts: &Parts, subject: &str) -> Result<Note, ExamineError> {
     if let Ok(source) = subject.parse::<SourceId>() {
         return row(parts, Repair::Source(source), "It counts against the quota of its owner again.").await;
     }
-    by_id(parts, subject, |id| Repair::Upload(id), "It counts what came by it, and nothing if nothing did.").await
+    by_id(parts, subject, Repair::Upload, "It counts what came by it, and nothing if nothing did.").await
 }
 
 async fn orphan(parts: &Parts, key: &str) -> Result<Note, ExamineError> {

@@ -136,3 +136,29 @@ async fn a_video_whose_file_is_lost_says_so_and_is_whole_after_another_upload() 
     studio.until(video.id, VideoStatus::Ready).await;
     studio.platform.shutdown().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn beside_work_under_way_nothing_is_found_and_nothing_disturbed() {
+    let studio = Studio::with_transcoder(Ladder::new(), Plan::default()).await;
+    let mut videos = Vec::new();
+    for _ in 0..6 {
+        let draft = studio.draft(Visibility::Public).await;
+        studio.upload(draft.id, "no-audio.mp4").await;
+        videos.push(draft.id);
+        let report = studio.platform.repair(true).await.expect("everything answers");
+        assert!(report.treated.is_empty(), "{report:#?}");
+    }
+    loop {
+        let report = studio.platform.repair(false).await.expect("everything answers");
+        assert!(report.treated.is_empty(), "{report:#?}");
+        let mut ready = 0;
+        for id in &videos {
+            ready += usize::from(studio.status(*id).await.progress == 1000);
+        }
+        if ready == videos.len() {
+            break;
+        }
+    }
+    studio.until_idle().await;
+    studio.close().await;
+}

@@ -10,7 +10,7 @@ use futures_util::future::join_all;
 use rusqlite::named_params;
 
 use super::*;
-use crate::events::NewChange;
+use crate::events::{EventStore, NewChange};
 use crate::idempotency::{IdempotencyKey, IdempotencyRecord, IdempotencyStore};
 use crate::store::{CommitObserver, Committed};
 use crate::testkit::TestStore;
@@ -411,6 +411,23 @@ async fn an_expired_key_runs_again_whether_or_not_it_was_pruned() {
     engine.test.clock.advance(Duration::from_secs(60));
     assert_eq!(1, engine.store().prune_idempotency(engine.test.clock.now(), 1000).await.expect("it prunes"));
     assert_eq!(Outcome::Done(3), once(&engine, "k", 2).await.expect("it runs"));
+}
+
+#[tokio::test]
+async fn records_and_changes_are_pruned_in_shares() {
+    let engine = Engine::open(|_| {}).await;
+    for key in ["a", "b", "c"] {
+        once(&engine, key, 1).await.expect("it runs");
+    }
+    engine.test.clock.advance(Duration::from_secs(60));
+    let now = engine.test.clock.now();
+    for gone in [2, 1, 0] {
+        assert_eq!(gone, engine.store().prune_idempotency(now, 2).await.expect("it prunes"));
+    }
+    // Each wrote a change as well.
+    assert_eq!(3, engine.rows().await.len());
+    assert_eq!(2, engine.store().prune_changes(now, 2).await.expect("it prunes"));
+    assert_eq!(1, engine.rows().await.len());
 }
 
 #[tokio::test]

@@ -46,6 +46,7 @@ macro_rules! catalog_store_contract {
                 a_video_whose_purge_began_is_not_restored_and_takes_no_source,
                 a_purge_fences_what_runs_and_cancels_what_waits,
                 a_purged_video_leaves_nothing,
+                a_purge_forgets_what_its_owner_asked_for,
                 a_video_is_sound_at_every_step_of_its_purge,
                 a_purge_that_did_not_begin_does_not_end,
                 purges_that_began_are_listed_first,

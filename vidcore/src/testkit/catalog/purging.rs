@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use crate::catalog::{CatalogError, OwnerScope, SearchTerms, Video};
 use crate::id::VideoId;
+use crate::idempotency::{IdempotencyKey, IdempotencyRecord};
 use crate::jobs::{JobError, JobFilter, JobState, MEDIA_QUEUE};
 use crate::storage::{StorageUsage, UploadError};
-use crate::store::Causes;
+use crate::store::{Causes, Outcome};
 use crate::testkit::videos::{LEASE, VideoHarness};
 
 use super::{owned, restore, trash, trash_of};
@@ -109,6 +110,31 @@ pub async fn a_purged_video_leaves_nothing(h: &VideoHarness) {
     let terms = SearchTerms::parse("vanishing").expect("a word");
     assert!(h.store.search_videos(&terms, 0, 10).await.expect("the store answers").is_empty());
     assert_sound(h).await;
+}
+
+/// A record stands for an effect that is there; those of others, and of other videos, stay.
+pub async fn a_purge_forgets_what_its_owner_asked_for(h: &VideoHarness) {
+    let owner = h.user().await;
+    let record = |route: &str, key: &str| {
+        let key = IdempotencyKey { scope: format!("{owner} {route}"), key: key.to_owned(), fingerprint: [1; 32] };
+        Causes::none().idempotent(Some(IdempotencyRecord { key, expires_at: h.now().plus(10 * KEPT), sealed: None }))
+    };
+    let (going, staying) = (h.new_video(owner, "Going"), h.new_video(owner, "Staying"));
+    for (new, key) in [(&going, "going"), (&staying, "staying")] {
+        h.store.create_video(new.clone(), record("POST /videos", key)).await.expect("the owner exists");
+    }
+    let video = h.video(going.id).await;
+    let upload = h.new_upload(&video, 5);
+    h.store.create_upload(upload, record("POST /uploads", "upload")).await.expect("the upload is allowed");
+    trash(h, &video).await;
+    h.clock.advance(KEPT);
+    h.store.begin_purge(video.id, h.now()).await.expect("its time is over");
+    h.store.finish_purge(video.id, Causes::none()).await.expect("the store answers");
+    assert_sound(h).await;
+    let again = h.store.create_video(going.clone(), record("POST /videos", "going")).await;
+    assert!(matches!(again, Ok(Outcome::Done(_))), "{again:?}");
+    let replayed = h.store.create_video(staying.clone(), record("POST /videos", "staying")).await;
+    assert!(matches!(replayed, Ok(Outcome::Replayed { .. })), "{replayed:?}");
 }
 
 /// Its objects are accounted for while they are there, and not missed once they are gone.
