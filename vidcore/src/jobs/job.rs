@@ -373,3 +373,10 @@ pub struct QueueStats {
     /// Since when the oldest of the due jobs could have been claimed.
     pub oldest_due_at: Option<Timestamp>,
 }
+
+impl QueueStats {
+    /// A queue without jobs that is not paused.
+    pub fn empty(queue: QueueName) -> Self {
+        Self { queue, paused_since: None, ready: 0, delayed: 0, running: 0, dead: 0, oldest_due_at: None }
+    }
+}
