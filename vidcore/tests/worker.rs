@@ -12,14 +12,14 @@ use async_trait::async_trait;
 use tokio::sync::{Semaphore, mpsc};
 use vidcore::clock::{Clock, ManualClock, SystemClock, Timestamp};
 use vidcore::entropy::SeededEntropy;
-use vidcore::events::EventStore;
+use vidcore::events::{EventStore, NewChange};
 use vidcore::id::JobId;
 use vidcore::jobs::dispatcher::{Dispatcher, LocalDispatcher};
 use vidcore::jobs::retry::RetryPolicy;
 use vidcore::jobs::worker::{
     AnnounceJobs, Handlers, JobContext, JobFailure, JobHandler, Worker, WorkerOptions, WorkerParts,
 };
-use vidcore::jobs::{Claim, Death, Job, JobState, JobStore, NewJob, QueueName};
+use vidcore::jobs::{Claim, Death, JOB_RESUMES, Job, JobState, JobStore, NewJob, QueueName};
 use vidcore::notify::LocalNotify;
 use vidcore::store::sqlite::{FILE_NAME, SqliteOptions, SqliteStore};
 use vidcore::store::{Causes, Outcome};
@@ -277,6 +277,21 @@ async fn a_delayed_job_is_run_when_it_is_due_without_a_sweep() {
     let begun = site.while_time_passes(began.recv()).await.expect("it begins");
     assert!(begun >= run_at, "{begun} is before {run_at}");
     worker.stop().await;
+}
+
+#[tokio::test]
+async fn a_queue_that_goes_on_is_claimed_from_without_a_sweep() {
+    let site = Site::new().await;
+    let queue = QueueName::new(QUEUE);
+    site.test.store.set_paused(&queue, true, Causes::none()).await.expect("it is paused");
+    let (handler, _began) = script(&site, [Ok(())]);
+    let _worker = site.worker(handler, OPTIONS);
+    let held = site.enqueue(site.new_job("work")).await;
+    site.wake_worker().await;
+    assert_eq!(JobState::Queued, site.job(held).await.state);
+    let news = Causes::none().change(NewChange::new(JOB_RESUMES, QUEUE));
+    site.test.store.set_paused(&queue, false, news).await.expect("it goes on");
+    site.until(held, JobState::Done).await;
 }
 
 #[tokio::test]

@@ -16,6 +16,7 @@ mod nested;
 mod openapi;
 mod playback;
 mod problems;
+mod queues;
 mod redaction;
 mod shutdown;
 mod support;
