@@ -106,6 +106,8 @@ async fn beat_all(
     let mut listening = true;
     loop {
         tokio::select! {
+            // Who came before the news was published is known before it is looked at.
+            biased;
             patient = patients.recv() => {
                 let Some(patient) = patient else { break };
                 nudges.insert(patient.context.lease.job.id, Arc::clone(&patient.nudge));

@@ -375,8 +375,13 @@ pub struct QueueStats {
 }
 
 impl QueueStats {
-    /// A queue without jobs that is not paused.
+    /// A queue in which there is nothing.
     pub fn empty(queue: QueueName) -> Self {
         Self { queue, paused_since: None, ready: 0, delayed: 0, running: 0, dead: 0, oldest_due_at: None }
+    }
+
+    /// Whether there is nothing to tell of it.
+    pub fn is_idle(&self) -> bool {
+        self.paused_since.is_none() && self.ready + self.delayed + self.running + self.dead == 0
     }
 }

@@ -16,9 +16,11 @@ use crate::jobs::{
     JobStore, Lease, NewJob, QueueName, QueueStats, Replay, Swept,
 };
 use crate::page::Position;
-use crate::store::sqlite::{Fail, SqliteStore, refuse};
+use crate::store::sqlite::{Effects, Fail, SqliteStore, refuse};
 use crate::store::{Causes, Fence, Outcome};
 
+#[cfg(feature = "testkit")]
+pub(crate) mod bare;
 mod claim;
 mod insert;
 mod operate;
@@ -29,7 +31,7 @@ pub(crate) use insert::insert_all;
 pub(crate) use operate::next_of_all;
 
 use rows::{find, find_live, find_owned, list};
-use settle::{Ending, end_attempt, finish, free_expired, requeue};
+use settle::{Ending, end_attempt, finish, finish_done, free_expired, requeue};
 
 /// What a step of priority is worth: a job of one more step goes before those a minute older.
 const PRIORITY_STEP_MS: i64 = 60_000;
@@ -86,6 +88,16 @@ fn disband(db: &Connection, video: VideoId, queue: &str) -> rusqlite::Result<()>
     Ok(())
 }
 
+/// Ends a job well; `false` if the fence's attempt does not hold it, and then nothing is written.
+fn complete(db: &Connection, fence: Fence, now: Timestamp, effects: &mut Effects) -> rusqlite::Result<bool> {
+    if !held(db, fence, now)? {
+        return Ok(false);
+    }
+    end_attempt(db, fence.token, "done", None, now)?;
+    finish_done(db, fence.job, now, effects)?;
+    Ok(true)
+}
+
 fn demand_held(db: &Connection, fence: Fence, now: Timestamp) -> Result<()> {
     if held(db, fence, now)? { Ok(()) } else { Err(refuse(JobError::LeaseLost { job: fence.job })) }
 }
@@ -133,9 +145,11 @@ impl JobStore for SqliteStore {
 
     async fn complete(&self, fence: Fence, causes: Causes) -> Result<(), JobError> {
         self.settlement("complete a job", causes, move |db, now, effects| {
-            demand_held(db, fence, now)?;
-            end_attempt(db, fence.token, "done", None, now)?;
-            Ok(finish(db, &find_owned(db, fence.job, None)?, &Ending::DONE, now, effects)?)
+            if complete(db, fence, now, effects)? {
+                Ok(())
+            } else {
+                Err(refuse(JobError::LeaseLost { job: fence.job }))
+            }
         })
         .await
     }

@@ -1,5 +1,6 @@
 //! What operators and housekeeping do: pause, replay, count, fire schedules, forget what ended.
 
+use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 
 use rusqlite::{Connection, OptionalExtension, named_params};
@@ -159,21 +160,28 @@ fn earliest(db: &Connection, queue: &QueueName, due: bool) -> rusqlite::Result<O
 
 /// When the next queued job of any queue is or was due.
 pub(crate) fn next_of_all(db: &Connection) -> rusqlite::Result<Option<Timestamp>> {
-    // Index jobs_waiting, from one queue to the next: they are few.
     let mut next: Option<Timestamp> = None;
-    let mut queue = String::new();
-    loop {
-        let following: Option<String> = db
-            .prepare_cached("SELECT min(queue) FROM jobs WHERE state = 'queued' AND queue > :queue")?
-            .query_row(named_params! {":queue": queue}, |row| row.get(0))?;
-        let Some(following) = following else { return Ok(next) };
-        queue = following;
-        let name = QueueName::new(&*queue);
+    for queue in waiting_queues(db)? {
         for due in [true, false] {
-            next = match (next, earliest(db, &name, due)?) {
+            next = match (next, earliest(db, &queue, due)?) {
                 (Some(a), Some(b)) => Some(a.min(b)),
                 (a, b) => a.or(b),
             };
+        }
+    }
+    Ok(next)
+}
+
+/// The queues that have queued jobs: from one to the next in index jobs_waiting, for they are few and their
+/// jobs may be many.
+fn waiting_queues(db: &Connection) -> rusqlite::Result<Vec<QueueName>> {
+    let mut statement = db.prepare_cached("SELECT min(queue) FROM jobs WHERE state = 'queued' AND queue > :queue")?;
+    let mut queues: Vec<QueueName> = Vec::new();
+    loop {
+        let last = queues.last().map_or("", QueueName::as_str);
+        match statement.query_row(named_params! {":queue": last}, |row| row.get::<_, Option<String>>(0))? {
+            Some(queue) => queues.push(QueueName::new(queue)),
+            None => return Ok(queues),
         }
     }
 }
@@ -198,39 +206,46 @@ pub(super) fn attempts(db: &Connection, job: JobId, limit: u16) -> rusqlite::Res
 }
 
 pub(super) fn queues(db: &Connection) -> rusqlite::Result<Vec<QueueStats>> {
-    // Nothing here looks at a due job but for the oldest one of each queue: the owners' counts are sums.
+    // The owners' counts are sums: no due job is looked at but the oldest one of each queue.
     let mut statement = db.prepare_cached(
-        "WITH counted (queue, ready, lagging, running, dead) AS (
-            SELECT queue, sum(ready), 0, sum(running), 0 FROM job_owners GROUP BY queue
+        "WITH counted (queue, ready, running, dead) AS (
+            SELECT queue, sum(ready), sum(running), 0 FROM job_owners GROUP BY queue
             UNION ALL
-            SELECT queue, 0, count(*), 0, 0 FROM jobs WHERE state = 'queued' AND due = 0 GROUP BY queue
+            SELECT queue, 0, 0, count(*) FROM jobs WHERE state = 'dead' GROUP BY queue
             UNION ALL
-            SELECT queue, 0, 0, 0, count(*) FROM jobs WHERE state = 'dead' GROUP BY queue
-            UNION ALL
-            SELECT queue, 0, 0, 0, 0 FROM paused_queues)
-         SELECT c.queue, sum(c.ready) AS ready, sum(c.lagging) AS lagging, sum(c.running) AS running,
-            sum(c.dead) AS dead, p.since_ms
-         FROM counted c LEFT JOIN paused_queues p ON p.queue = c.queue
-         GROUP BY c.queue HAVING ready + lagging + running + dead > 0 OR p.since_ms IS NOT NULL ORDER BY c.queue",
+            SELECT queue, 0, 0, 0 FROM paused_queues)
+         SELECT c.queue, sum(c.ready) AS ready, sum(c.running) AS running, sum(c.dead) AS dead, p.since_ms
+         FROM counted c LEFT JOIN paused_queues p ON p.queue = c.queue GROUP BY c.queue",
     )?;
     let count = |row: &rusqlite::Row<'_>, name: &str| row.get::<_, i64>(name).map(i64::unsigned_abs);
-    let mut queues = statement
-        .query_map([], |row| {
-            Ok(QueueStats {
-                queue: QueueName::new(row.get::<_, String>("queue")?),
-                paused_since: row.get("since_ms")?,
-                ready: count(row, "ready")?,
-                delayed: count(row, "lagging")?,
-                running: count(row, "running")?,
-                dead: count(row, "dead")?,
-                oldest_due_at: None,
-            })
-        })?
-        .collect::<rusqlite::Result<Vec<_>>>()?;
-    for stats in &mut queues {
+    let found = statement.query_map([], |row| {
+        Ok(QueueStats {
+            paused_since: row.get("since_ms")?,
+            ready: count(row, "ready")?,
+            running: count(row, "running")?,
+            dead: count(row, "dead")?,
+            ..QueueStats::empty(QueueName::new(row.get::<_, String>("queue")?))
+        })
+    })?;
+    let mut queues: BTreeMap<QueueName, QueueStats> = BTreeMap::new();
+    for stats in found {
+        let stats = stats?;
+        queues.insert(stats.queue.clone(), stats);
+    }
+    for queue in waiting_queues(db)? {
+        let stats = queues.entry(queue.clone()).or_insert_with(|| QueueStats::empty(queue));
+        stats.delayed = delayed(db, &stats.queue)?;
         stats.oldest_due_at = earliest(db, &stats.queue, true)?;
     }
-    Ok(queues)
+    queues.retain(|_, stats| !stats.is_idle());
+    Ok(queues.into_values().collect())
+}
+
+fn delayed(db: &Connection, queue: &QueueName) -> rusqlite::Result<u64> {
+    // Index jobs_waiting.
+    db.prepare_cached("SELECT count(*) FROM jobs WHERE queue = :queue AND state = 'queued' AND due = 0")?
+        .query_row(named_params! {":queue": queue.as_str()}, |row| row.get::<_, i64>(0))
+        .map(i64::unsigned_abs)
 }
 
 pub(super) fn counts(db: &Connection) -> rusqlite::Result<Vec<(QueueName, JobState, u64)>> {

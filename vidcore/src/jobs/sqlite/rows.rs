@@ -96,10 +96,14 @@ pub(super) fn conditions(filter: &JobFilter) -> (String, Vec<(&'static str, Valu
         conditions.push("video_id = :video");
         values.push((":video", Value::Blob(video.as_bytes().to_vec())));
     }
-    if let Some(state) = filter.state {
-        conditions.push("state = :state");
-        values.push((":state", Value::Text(state.as_str().to_owned())));
-    }
+    // Written out, so that the partial indexes of one state can serve.
+    conditions.extend(filter.state.map(|state| match state {
+        JobState::Queued => "state = 'queued'",
+        JobState::Leased => "state = 'leased'",
+        JobState::Done => "state = 'done'",
+        JobState::Dead => "state = 'dead'",
+        JobState::Cancelled => "state = 'cancelled'",
+    }));
     (conditions.join(" AND "), values)
 }
 

@@ -54,6 +54,29 @@ pub(super) fn finish(
     now: Timestamp,
     effects: &mut Effects,
 ) -> rusqlite::Result<()> {
+    let follow_up = set_ended(db, job.id, ending, now, effects)?;
+    // A follow-up that does not parse cannot be: this file wrote it.
+    let follow_up = follow_up.and_then(|text| serde_json::from_str::<FollowUp>(&text).ok());
+    if let (Some(follow_up), false) = (follow_up, ending.state == JobState::Done) {
+        let id = unused_id(db, follow_up.id)?;
+        effects.causes.jobs.push(FollowUp { id, ..follow_up }.after(job, now));
+    }
+    Ok(())
+}
+
+/// Ends a job well: nothing about it has to be read for that.
+pub(super) fn finish_done(db: &Connection, job: JobId, now: Timestamp, effects: &mut Effects) -> rusqlite::Result<()> {
+    set_ended(db, job, &Ending::DONE, now, effects).map(|_| ())
+}
+
+/// Moves a live job to its end and out of its group; returns its follow-up as it is stored.
+fn set_ended(
+    db: &Connection,
+    job: JobId,
+    ending: &Ending<'_>,
+    now: Timestamp,
+    effects: &mut Effects,
+) -> rusqlite::Result<Option<String>> {
     let (follow_up, group): (Option<String>, Option<JobGroupId>) = db
         .prepare_cached(
             "UPDATE jobs SET state = :state, death = :death, lease_until_ms = NULL, finished_at_ms = :now,
@@ -63,7 +86,7 @@ pub(super) fn finish(
         )?
         .query_row(
             named_params! {
-                ":id": job.id,
+                ":id": job,
                 ":state": ending.state.as_str(),
                 ":death": ending.death.map(Death::as_str),
                 ":error": ending.error,
@@ -73,16 +96,10 @@ pub(super) fn finish(
         )?;
     if let Some(group) = group {
         // A job that is replayed after this has left its group for good.
-        db.prepare_cached("UPDATE jobs SET group_id = NULL WHERE id = :id")?.execute(named_params! {":id": job.id})?;
+        db.prepare_cached("UPDATE jobs SET group_id = NULL WHERE id = :id")?.execute(named_params! {":id": job})?;
         effects.causes.jobs.extend(leave_group(db, group)?);
     }
-    // A follow-up that does not parse cannot be: this file wrote it.
-    let follow_up = follow_up.and_then(|text| serde_json::from_str::<FollowUp>(&text).ok());
-    if let (Some(follow_up), false) = (follow_up, ending.state == JobState::Done) {
-        let id = unused_id(db, follow_up.id)?;
-        effects.causes.jobs.push(FollowUp { id, ..follow_up }.after(job, now));
-    }
-    Ok(())
+    Ok(follow_up)
 }
 
 /// The first id, or one near it: a dead job that was replayed and dies again has a second follow-up.

@@ -17,10 +17,12 @@ mod endings;
 mod groups;
 mod hints;
 mod leases;
+pub mod model;
 mod operating;
 mod reading;
 mod turns;
 
+pub use crate::jobs::sqlite::bare::BareLoop;
 pub use claiming::*;
 pub use endings::*;
 pub use groups::*;
