@@ -3,6 +3,7 @@
 mod app;
 mod auth;
 mod cli;
+mod cli_jobs;
 mod connections;
 mod contract;
 mod documents;
