@@ -117,7 +117,7 @@ async fn jobs_are_listed_and_shown_with_all_that_is_known() {
         [(&*waiting, "queued", "0/1"), (&*buried, "dead", "1/1")],
         *rows.iter().map(|row| (row[0], row[3], row[4])).collect::<Vec<_>>()
     );
-    assert!(rows[1][8].starts_with("inner words") && !all.contains('\u{1b}'), "{all}");
+    assert!(rows[1][7].starts_with("inner words") && !all.contains('\u{1b}'), "{all}");
     for (filter, id) in [
         (["--state", "dead"], &buried),
         (["--queue", "media"], &waiting),

@@ -35,7 +35,7 @@ pub(super) struct ListFlags {
     watch: WatchFlag,
 }
 
-const COLUMNS: [Column<JobView>; 9] = [
+const COLUMNS: [Column<JobView>; 8] = [
     ("JOB", |job| job.id.to_string()),
     ("QUEUE", |job| job.queue.to_string()),
     ("KIND", |job| job.kind.clone()),
@@ -43,7 +43,6 @@ const COLUMNS: [Column<JobView>; 9] = [
     ("TRIES", |job| format!("{}/{}", job.attempts, job.max_attempts)),
     ("DONE", |job| format!("{}%", job.progress / 10)),
     ("CHANGED", |job| job.updated_at.to_string()),
-    ("VIDEO", |job| text(job.video_id.map(|id| id.to_string()).as_deref())),
     ("ERROR", |job| text(job.last_error.as_deref()).chars().take(ERROR_SHOWN).collect()),
 ];
 

@@ -3,11 +3,14 @@
 use std::io::IsTerminal;
 
 use comfy_table::presets::UTF8_FULL_CONDENSED;
-use comfy_table::{ContentArrangement, Table};
+use comfy_table::{ColumnConstraint, ContentArrangement, Table, Width};
 use serde::Serialize;
 use vidcore::clock::Timestamp;
 
 use super::CommandError;
+
+/// The least width of the last column of a table, however narrow the terminal.
+const LAST_WIDTH: u16 = 26;
 
 /// What the reader of standard output wants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,6 +54,15 @@ pub(super) fn rows<T: Serialize>(form: Form, items: &[T], columns: &[Column<T>])
             table.load_style(UTF8_FULL_CONDENSED).set_content_arrangement(ContentArrangement::Dynamic);
             table.set_header(columns.iter().map(|(heading, _)| *heading));
             table.add_rows(items.iter().map(cells));
+            // An id that is broken over lines cannot be copied: only the last column gives way.
+            let last = columns.len().saturating_sub(1);
+            for (index, column) in table.column_iter_mut().enumerate() {
+                column.set_constraint(if index < last {
+                    ColumnConstraint::ContentWidth
+                } else {
+                    ColumnConstraint::LowerBoundary(Width::Fixed(LAST_WIDTH))
+                });
+            }
             Ok(table.to_string())
         }
     }
