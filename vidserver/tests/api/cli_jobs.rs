@@ -253,6 +253,7 @@ async fn a_watch_prints_its_rows_again_and_again_until_it_is_interrupted() {
     command.current_dir(site.served.folder.path()).stdout(Stdio::piped());
     let mut watch = Killed(command.spawn().expect("the program starts"));
     let mut lines = BufReader::new(watch.0.stdout.take().expect("piped")).lines();
+    // The child stays here: where a wait fails, it is killed and what reads from it ends.
     let reading = tokio::task::spawn_blocking(move || {
         let first: Vec<String> = lines.by_ref().take(2).map(|line| line.expect("text")).collect();
         (first, lines)
@@ -260,11 +261,9 @@ async fn a_watch_prints_its_rows_again_and_again_until_it_is_interrupted() {
     let (seen, lines) = bounded(reading).await.expect("no panic");
     assert!(seen.iter().all(|line| line.starts_with(&id)), "{seen:?}");
     kill_process(Pid::from_child(&watch.0), Signal::INT).expect("the child is ours");
-    let ended = tokio::task::spawn_blocking(move || {
-        lines.for_each(drop);
-        watch.0.wait().expect("the child is ours")
-    });
-    assert!(bounded(ended).await.expect("no panic").success());
+    let rest = tokio::task::spawn_blocking(move || lines.for_each(drop));
+    bounded(rest).await.expect("no panic");
+    assert!(watch.0.wait().expect("the child is ours").success());
     site.end().await;
 }
 

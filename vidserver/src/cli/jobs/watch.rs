@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
 use vidcore::jobs::JobError;
 
 use super::output::Form;
@@ -34,6 +35,8 @@ impl WatchFlag {
         look: impl AsyncFn() -> Result<String, CommandError>,
     ) -> Result<(), CommandError> {
         let Some(seconds) = self.watch else { return print(&look().await?) };
+        // One listener for the whole watch: it keeps a Ctrl-C that comes in the middle of a look.
+        let mut interrupted = signal(SignalKind::interrupt())?;
         loop {
             match look().await {
                 Ok(found) if form == Form::Table => say(&format!("{REDRAW}{found}"))?,
@@ -42,7 +45,7 @@ impl WatchFlag {
                 Err(error) => return Err(error),
             }
             tokio::select! {
-                interrupted = tokio::signal::ctrl_c() => return Ok(interrupted?),
+                _ = interrupted.recv() => return Ok(()),
                 () = tokio::time::sleep(Duration::from_secs(seconds)) => {}
             }
         }
