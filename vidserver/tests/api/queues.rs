@@ -21,28 +21,25 @@ async fn nothing_of_a_paused_queue_is_claimed_until_it_goes_on() {
     // Its time stands still, so that no sweep ever comes.
     let app = TestApp::start().await;
     let (ada, admin) = (app.user("ada").await, app.user_as("root", Role::Admin).await);
-    let paused = set(&app, &admin, "media", true).send().await.expect(200).json();
+    let paused = set(&app, &admin, "uploads", true).send().await.expect(200).json();
     insta::assert_json_snapshot!(paused);
     let draft = app.draft(&ada, "A film", "private").await;
     app.bring(&ada, text(&draft["id"]), CLIP).await;
-    let found = |state: &'static str| {
-        move |page: &Value| page["items"].as_array().expect("items").iter().any(|job| job["state"] == state)
-    };
-    // Another queue goes on: what it leads to waits in this one.
-    app.until(&ada, "/api/v1/jobs?kind=verify_upload", found("done")).await;
-    let waiting = "/api/v1/jobs?kind=process_video";
-    app.until(&ada, waiting, found("queued")).await;
-    let media = queues(&app, &admin).await.into_iter().find(|queue| queue["queue"] == "media").expect("it has a job");
-    assert_eq!((json!(1), json!(0)), (media["ready"].clone(), media["running"].clone()));
-    assert_eq!(paused["paused_since"], media["paused_since"]);
+    let waiting =
+        queues(&app, &admin).await.into_iter().find(|queue| queue["queue"] == "uploads").expect("it has a job");
+    assert_eq!((json!(1), json!(0)), (waiting["ready"].clone(), waiting["running"].clone()));
+    assert_eq!(paused["paused_since"], waiting["paused_since"]);
 
     app.clock.advance(Duration::from_millis(1));
-    let resumed = set(&app, &admin, "media", false).send().await.expect(200).json();
+    let resumed = set(&app, &admin, "uploads", false).send().await.expect(200).json();
     assert_eq!(Value::Null, resumed["paused_since"]);
-    let page = app.until(&ada, waiting, found("done")).await;
+    let done = |page: &Value| page["items"].as_array().expect("items").iter().any(|job| job["state"] == "done");
+    let page = app.until(&ada, "/api/v1/jobs?kind=verify_upload", done).await;
     let path = format!("/api/v1/jobs/{}", text(&page["items"][0]["id"]));
     let history = app.get(&path).by(&ada).send().await.expect(200).json()["history"].clone();
     assert_eq!("2026-01-01T00:00:00.001Z", history[0]["started_at"], "it was claimed after the queue went on");
+    let video = format!("/api/v1/videos/{}", text(&draft["id"]));
+    app.until(&ada, &video, |video| video["status"] == "ready").await;
     app.finish().await;
 }
 
