@@ -2,16 +2,13 @@
 //! Safe beside servers and workers that run.
 
 use std::process::ExitCode;
-use std::time::Duration;
 
 use clap::Args;
 use serde::Serialize;
 use vidcore::Platform;
 use vidcore::doctor::{Checked, Finding, Remedy, RepairReport, Report};
-use vidcore::platform::settings::TranscoderChoice;
-use vidcore::store::sqlite::{FILE_NAME, Migrations};
 
-use super::{CommandError, say};
+use super::{CommandError, say, visit};
 use crate::config::Config;
 
 /// Something was found that is still there.
@@ -32,23 +29,10 @@ pub(super) struct DoctorFlags {
 }
 
 pub(super) async fn run(config: Config, flags: DoctorFlags) -> Result<ExitCode, CommandError> {
-    crate::logging::init(&config.log)?;
-    let platform = open(config).await?;
+    let platform = visit::open(config).await?;
     let outcome = if flags.fix { fix(&platform, &flags).await } else { look(&platform, &flags).await };
     platform.shutdown().await;
     outcome.map(|is_sound| if is_sound { ExitCode::SUCCESS } else { ExitCode::from(FOUND) })
-}
-
-/// A visit to a house that is there: nothing is made or migrated, and no job is run.
-async fn open(config: Config) -> Result<Platform, CommandError> {
-    let mut settings = config.platform;
-    let database = settings.data_dir.join(FILE_NAME);
-    if !database.is_file() {
-        return Err(format!("there is no database {}", database.display()).into());
-    }
-    settings.worker.enabled = false;
-    settings.media.transcoder = TranscoderChoice::Simulated;
-    Ok(Platform::builder(settings).migrations(Migrations::Expect(Duration::ZERO)).open().await?)
 }
 
 async fn look(platform: &Platform, flags: &DoctorFlags) -> Result<bool, CommandError> {

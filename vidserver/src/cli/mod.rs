@@ -2,11 +2,13 @@
 
 mod demo;
 mod doctor;
+mod jobs;
 mod keys;
 mod migrate;
 mod openapi;
 mod serve;
 mod users;
+mod visit;
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -67,6 +69,8 @@ enum Command {
     /// List accounts and set roles
     #[command(subcommand)]
     Users(users::UsersCommand),
+    /// Look at jobs and queues and steer them, beside whatever else is running
+    Jobs(jobs::JobsArguments),
 }
 
 /// Flags of `serve`.
@@ -116,6 +120,10 @@ impl Cli {
             Command::Users(command) => {
                 let quiet = self.global.log_level.is_none().then_some("error");
                 users::run(Config::load(&sources.flag("log.level", quiet))?, command).await
+            }
+            Command::Jobs(arguments) => {
+                let quiet = self.global.log_level.is_none().then_some("error");
+                jobs::run(Config::load(&sources.flag("log.level", quiet))?, arguments).await
             }
             Command::Doctor(flags) => {
                 let quiet = self.global.log_level.is_none().then_some("error");
