@@ -386,8 +386,9 @@ async fn a_new_source_stops_the_renditions_of_the_one_before_and_its_own_are_pla
         .await;
     ladder.let_through(&[LARGE, SMALL]);
     until_idle_in_time(&studio).await;
-    let states: Vec<_> = jobs(&studio, "make_rendition").await.iter().map(|job| job.state).collect();
-    assert_eq!([JobState::Done, JobState::Done, JobState::Cancelled, JobState::Cancelled], *states);
+    let making = jobs(&studio, "make_rendition").await;
+    let ended = |state| making.iter().filter(|job| job.state == state).count();
+    assert_eq!((2, 2), (ended(JobState::Done), ended(JobState::Cancelled)));
     let shown = studio.video(video).await;
     assert_eq!((VideoStatus::Ready, Some(320), 2), (shown.status, shown.width, variants(&studio, video).await));
     studio.close().await;
