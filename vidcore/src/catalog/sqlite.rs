@@ -254,10 +254,10 @@ impl CatalogStore for SqliteStore {
     }
 
     async fn trash_video(&self, command: TrashVideo, causes: Causes) -> Result<Outcome<Video>, CatalogError> {
-        self.command("trash a video", causes, move |db, now| {
+        self.command_with("trash a video", causes, move |db, now, effects| {
             let video = find_owned(db, command.id, command.owner, false)?;
             demand_version(&video, command.expected)?;
-            crate::jobs::sqlite::cancel_of_video(db, command.id, &QUEUES_OF_VIDEOS, now)?;
+            crate::jobs::sqlite::cancel_of_video(db, command.id, &QUEUES_OF_VIDEOS, now, effects)?;
             settle_processing(db, command.id)?;
             trash(db, &command)?;
             find_owned(db, command.id, None, true)

@@ -344,8 +344,8 @@ async fn trashing_stops_every_rendition_and_restoring_makes_them_all() {
     studio.eventually(async || (ladder.begun(LARGE) + ladder.begun(SMALL) == 2).then_some(())).await;
     let catalog = studio.platform.catalog();
     catalog.trash(&studio.actor, video, None, None).await.expect("it is the owner's");
-    // Running jobs hear of it at their next heartbeat.
-    until_idle_in_time(&studio).await;
+    // Time stands still: they do not wait for a heartbeat to hear of it.
+    studio.until_idle().await;
     assert!(jobs(&studio, "make_rendition").await.iter().all(|job| job.state == JobState::Cancelled));
     assert!(jobs(&studio, "settle_video").await.is_empty());
     assert_eq!(VideoStatus::Uploaded, studio.video(video).await.status);
@@ -360,7 +360,7 @@ async fn trashing_stops_every_rendition_and_restoring_makes_them_all() {
 
 #[tokio::test]
 async fn a_video_restored_before_its_old_jobs_have_stopped_is_made_whole() {
-    let ladder = Ladder::holding();
+    let ladder = Ladder::deaf();
     let studio = open_with(&ladder, Plan { concurrency: 4, ..Plan::default() }).await;
     let video = uploaded(&studio).await;
     studio.eventually(async || (ladder.begun(LARGE) + ladder.begun(SMALL) == 2).then_some(())).await;
@@ -368,6 +368,8 @@ async fn a_video_restored_before_its_old_jobs_have_stopped_is_made_whole() {
     catalog.trash(&studio.actor, video, None, None).await.expect("it is the owner's");
     catalog.restore(&studio.actor, video, None, None).await.expect("it is in the trash");
     studio.eventually(async || (ladder.begun(LARGE) + ladder.begun(SMALL) == 4).then_some(())).await;
+    let live = jobs(&studio, "make_rendition").await.iter().filter(|job| !job.state.is_final()).count();
+    assert_eq!(4, live);
     ladder.let_through(&[LARGE, SMALL]);
     until_idle_in_time(&studio).await;
     assert_eq!((VideoStatus::Ready, 2), (studio.status(video).await.status, variants(&studio, video).await));
