@@ -2,6 +2,7 @@
 
 mod arriving;
 mod crashing;
+mod interrupted;
 mod ladder;
 mod playing;
 mod processing;
