@@ -232,6 +232,7 @@ impl PlatformBuilder {
         let running = Running {
             workers,
             housekeeping: tokio::spawn(super::housekeeping::run(Arc::clone(&parts))),
+            figures: tokio::spawn(super::figures::run(Arc::clone(&parts))),
             #[cfg(feature = "sqlite")]
             changes: opened.changes,
         };
@@ -345,7 +346,7 @@ impl PlatformBuilder {
         let changes = Arc::new(SqliteNotify::new());
         let listener = Arc::new(super::listener::OtherProcesses {
             invalidator: Arc::clone(invalidator),
-            dispatcher: Arc::clone(&self.dispatcher),
+            announce: AnnounceJobs(Arc::clone(&self.dispatcher)),
         });
         let interval = Duration::from_millis(settings.change_check_ms.max(1));
         changes.watch(&path, interval, Arc::clone(&self.clock), listener)?;

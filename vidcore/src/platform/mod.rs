@@ -27,6 +27,7 @@ use crate::storage::{Objects, Uploads};
 use crate::store::Store;
 
 mod builder;
+mod figures;
 mod housekeeping;
 pub mod links;
 #[cfg(feature = "sqlite")]
@@ -64,6 +65,7 @@ struct Inner {
 struct Running {
     workers: Vec<Worker>,
     housekeeping: tokio::task::JoinHandle<()>,
+    figures: tokio::task::JoinHandle<()>,
     #[cfg(feature = "sqlite")]
     changes: Option<Arc<crate::notify::SqliteNotify>>,
 }
@@ -198,6 +200,7 @@ impl Platform {
         let Some(running) = running else { return };
         futures_util::future::join_all(running.workers.into_iter().map(Worker::stop)).await;
         running.housekeeping.abort();
+        running.figures.abort();
         #[cfg(feature = "sqlite")]
         if let Some(changes) = running.changes {
             // Joins a thread that looks up every few milliseconds.
@@ -211,6 +214,7 @@ impl Drop for Inner {
         let running = self.running.get_mut().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(running) = running {
             running.housekeeping.abort();
+            running.figures.abort();
         }
     }
 }

@@ -4,6 +4,7 @@ mod arriving;
 mod crashing;
 mod interrupted;
 mod ladder;
+mod pinning;
 mod playing;
 mod processing;
 mod sharing;
