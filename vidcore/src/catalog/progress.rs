@@ -3,7 +3,7 @@
 use crate::catalog::VideoStatus;
 use crate::jobs::Job;
 use crate::media::jobs::PROCESS_VIDEO;
-use crate::media::settle_video::newest;
+use crate::media::settle_video::job_of;
 use crate::media::{Rendition, RenditionStatus};
 
 /// The whole, in permille.
@@ -41,7 +41,7 @@ struct Share {
 }
 
 fn share(row: &Rendition, jobs: &[Job], is_planning: bool) -> Share {
-    let job = newest(row.id, jobs);
+    let job = job_of(row.id, jobs);
     let is_live = job.is_some_and(|job| !job.state.is_final());
     match row.status {
         RenditionStatus::Ready => Share { permille: WHOLE, is_over: true },
@@ -124,7 +124,7 @@ mod tests {
         look(VideoStatus::Processing, &large, &small, &[of_small(JobState::Queued, 500)]);
         let done = of_small(JobState::Done, 1000);
         small.status = Ready;
-        look(VideoStatus::Ready, &large, &small, &[done.clone()]);
+        look(VideoStatus::Ready, &large, &small, std::slice::from_ref(&done));
         large.status = Encoding;
         look(VideoStatus::Ready, &large, &small, &[job(&entropy, &large, JobState::Leased, 900), done]);
         large.status = Ready;

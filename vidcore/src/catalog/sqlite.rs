@@ -125,21 +125,36 @@ fn settle_processing(db: &Connection, id: VideoId) -> rusqlite::Result<()> {
         .map(|_| ())
 }
 
-/// Whether the trashing kept something from being made: nothing was begun, or not all of what was
-/// planned came to an end.
+/// Whether the trashing kept something from being made: nothing was begun, not all of what was planned came
+/// to an end, or a job stopped.
 fn waits_for_processing(db: &Connection, video: &Video) -> rusqlite::Result<bool> {
     match video.status {
         VideoStatus::Uploaded => Ok(true),
-        // Index sources_one_current.
-        VideoStatus::Ready => db
-            .prepare_cached(
-                "SELECT EXISTS (SELECT 1 FROM renditions r JOIN sources s ON s.pk = r.source_pk
-                    WHERE s.video_pk = (SELECT pk FROM videos WHERE id = :id) AND s.current = 1
-                        AND r.status IN ('planned', 'encoding'))",
-            )?
-            .query_row(named_params! {":id": video.id}, |row| row.get(0)),
-        VideoStatus::Draft | VideoStatus::Processing | VideoStatus::Failed => Ok(false),
+        VideoStatus::Ready => Ok(has_unmade(db, video.id)? || lost_jobs(db, video)?),
+        VideoStatus::Failed => lost_jobs(db, video),
+        VideoStatus::Draft | VideoStatus::Processing => Ok(false),
     }
+}
+
+fn has_unmade(db: &Connection, id: VideoId) -> rusqlite::Result<bool> {
+    // Index sources_one_current.
+    db.prepare_cached(
+        "SELECT EXISTS (SELECT 1 FROM renditions r JOIN sources s ON s.pk = r.source_pk
+            WHERE s.video_pk = (SELECT pk FROM videos WHERE id = :id) AND s.current = 1
+                AND r.status IN ('planned', 'encoding'))",
+    )?
+    .query_row(named_params! {":id": id}, |row| row.get(0))
+}
+
+/// Whether the trashing stopped a job, such as that of a picture. One that somebody stopped since counts too:
+/// a job that finds nothing to do is cheap.
+fn lost_jobs(db: &Connection, video: &Video) -> rusqlite::Result<bool> {
+    // Index jobs_video.
+    db.prepare_cached(
+        "SELECT EXISTS (SELECT 1 FROM jobs WHERE video_id = :id AND queue IN ('video', 'media')
+            AND ((state = 'cancelled' AND finished_at_ms >= :since) OR (state = 'leased' AND cancel_requested = 1)))",
+    )?
+    .query_row(named_params! {":id": video.id, ":since": video.deleted_at}, |row| row.get(0))
 }
 
 fn trash(db: &Connection, command: &TrashVideo) -> rusqlite::Result<()> {
@@ -241,10 +256,10 @@ impl CatalogStore for SqliteStore {
     }
 
     async fn trash_video(&self, command: TrashVideo, causes: Causes) -> Result<Outcome<Video>, CatalogError> {
-        self.command("trash a video", causes, move |db, now| {
+        self.command_with("trash a video", causes, move |db, now, effects| {
             let video = find_owned(db, command.id, command.owner, false)?;
             demand_version(&video, command.expected)?;
-            crate::jobs::sqlite::cancel_of_video(db, command.id, &QUEUES_OF_VIDEOS, now)?;
+            crate::jobs::sqlite::cancel_of_video(db, command.id, &QUEUES_OF_VIDEOS, now, effects)?;
             settle_processing(db, command.id)?;
             trash(db, &command)?;
             find_owned(db, command.id, None, true)

@@ -87,7 +87,7 @@ fn reason_of(job: &Job) -> Option<String> {
 fn reasons(rows: &[Rendition], jobs: &[Job]) -> (String, Vec<(RenditionId, String)>) {
     let unmade = rows.iter().filter(|row| matches!(row.status, RenditionStatus::Planned | RenditionStatus::Encoding));
     let renditions: Vec<_> = unmade
-        .map(|row| (row.id, newest(row.id, jobs).and_then(reason_of).unwrap_or_else(|| UNMADE.to_owned())))
+        .map(|row| (row.id, job_of(row.id, jobs).and_then(reason_of).unwrap_or_else(|| UNMADE.to_owned())))
         .collect();
     let recorded =
         rows.iter().filter(|row| row.status == RenditionStatus::Failed).filter_map(|row| row.failure.clone());
@@ -97,10 +97,13 @@ fn reasons(rows: &[Rendition], jobs: &[Job]) -> (String, Vec<(RenditionId, Strin
     (reason.cloned().unwrap_or_else(|| TROUBLE.to_owned()), renditions)
 }
 
-/// The rendition's latest job; they come newest first.
-pub(crate) fn newest(rendition: RenditionId, jobs: &[Job]) -> Option<&Job> {
-    jobs.iter().filter(|job| job.kind == MAKE_RENDITION).find(|job| {
+/// The rendition's live job or, where none is, its latest; they come newest first.
+pub(crate) fn job_of(rendition: RenditionId, jobs: &[Job]) -> Option<&Job> {
+    let makes_it = |job: &&Job| {
         let payload = serde_json::from_value::<RenditionPayload>(job.payload.clone());
-        payload.is_ok_and(|payload| payload.rendition == rendition)
-    })
+        job.kind == MAKE_RENDITION && payload.is_ok_and(|payload| payload.rendition == rendition)
+    };
+    let mut its = jobs.iter().filter(makes_it).peekable();
+    let latest = its.peek().copied();
+    its.find(|job| !job.state.is_final()).or(latest)
 }

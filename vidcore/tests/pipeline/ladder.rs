@@ -35,6 +35,8 @@ pub(crate) struct Ladder {
     state: Mutex<State>,
     /// What may be finished.
     open: watch::Sender<Vec<&'static str>>,
+    /// Whether it goes on when it is told to stop.
+    is_deaf: bool,
 }
 
 #[derive(Default)]
@@ -60,8 +62,17 @@ impl Ladder {
 
     /// Renditions wait until they are let through.
     pub(crate) fn holding() -> Arc<Self> {
+        Arc::new(Self::held(false))
+    }
+
+    /// Renditions wait until they are let through, also when they are told to stop.
+    pub(crate) fn deaf() -> Arc<Self> {
+        Arc::new(Self::held(true))
+    }
+
+    fn held(is_deaf: bool) -> Self {
         let judge = SimulatedTranscoder::new(Arc::new(ManualClock::default()));
-        Arc::new(Self { judge, state: Mutex::default(), open: watch::channel(Vec::new()).0 })
+        Self { judge, state: Mutex::default(), open: watch::channel(Vec::new()).0, is_deaf }
     }
 
     /// Only these go through from now on.
@@ -138,7 +149,7 @@ impl Transcoder for Ladder {
         let mut open = self.open.subscribe();
         tokio::select! {
             _ = open.wait_for(|open| open.contains(&name)) => self.end(name)?,
-            () = request.cancel.cancelled() => return Err(MediaError::Cancelled),
+            () = request.cancel.cancelled(), if !self.is_deaf => return Err(MediaError::Cancelled),
         }
         let files = Self::write(&request.output, &[("index.m3u8", "application/vnd.apple.mpegurl")]).await;
         let RenditionPlan { width, height, .. } = request.plan;

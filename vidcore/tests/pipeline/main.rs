@@ -3,6 +3,7 @@
 mod arriving;
 mod crashing;
 mod housekeeping;
+mod interrupted;
 mod ladder;
 mod pinning;
 mod playing;

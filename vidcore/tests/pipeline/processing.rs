@@ -49,6 +49,18 @@ async fn until_ready(studio: &Studio, video: vidcore::id::VideoId) {
     studio.until_idle().await;
 }
 
+/// Lets encodings end and heartbeats come until no job is live.
+async fn until_all_have_ended(studio: &Studio) {
+    studio
+        .eventually(async || {
+            studio.stage.advance(ENCODING);
+            studio.clock.advance(Duration::from_millis(100));
+            let counts = studio.platform.store().job_counts().await.expect("the store answers");
+            counts.iter().all(|(_, state, _)| state.is_final()).then_some(())
+        })
+        .await;
+}
+
 #[tokio::test]
 async fn a_video_that_cannot_be_processed_fails_with_a_reason_and_can_be_tried_again() {
     const REASON: &str = "The picture cannot be decoded.";
@@ -142,7 +154,7 @@ async fn trashing_stops_the_processing_and_restoring_begins_it_anew() {
 }
 
 #[tokio::test]
-async fn a_video_restored_at_once_is_processed_though_its_old_job_still_runs() {
+async fn a_video_restored_at_once_is_processed_anew() {
     let studio = Studio::open(held()).await;
     let draft = studio.draft(Visibility::Public).await;
     studio.upload(draft.id, "landscape.mp4").await;
@@ -150,15 +162,7 @@ async fn a_video_restored_at_once_is_processed_though_its_old_job_still_runs() {
     let catalog = studio.platform.catalog();
     catalog.trash(&studio.actor, draft.id, None, None).await.expect("it is the owner's");
     catalog.restore(&studio.actor, draft.id, None, None).await.expect("it is in the trash");
-    let live = async || jobs(&studio).await.iter().filter(|job| !job.state.is_final()).count();
-    studio.eventually(async || (live().await == 2).then_some(())).await;
-    studio
-        .eventually(async || {
-            studio.stage.advance(ENCODING);
-            studio.clock.advance(Duration::from_millis(100));
-            jobs(&studio).await.iter().all(|job| job.state.is_final()).then_some(())
-        })
-        .await;
+    until_all_have_ended(&studio).await;
     assert_eq!(VideoStatus::Ready, studio.status(draft.id).await.status);
     studio.close().await;
 }
@@ -193,14 +197,7 @@ async fn a_new_source_stops_the_processing_of_the_one_before() {
     until_encoding(&studio, draft.id).await;
     let upload = studio.upload(draft.id, "no-audio.mp4").await;
     studio.until_upload(upload.id, vidcore::storage::UploadStatus::Complete).await;
-    studio
-        .eventually(async || {
-            studio.stage.advance(ENCODING);
-            studio.clock.advance(Duration::from_millis(100));
-            let is_ready = studio.status(draft.id).await.status == VideoStatus::Ready;
-            (is_ready && jobs(&studio).await.iter().all(|job| job.state.is_final())).then_some(())
-        })
-        .await;
+    until_all_have_ended(&studio).await;
     let (_, bytes) = studio.play(&public_grant(&studio.video(draft.id).await)).await.expect("it is ready");
     assert!(read_fixture("no-audio.mp4") == bytes);
     studio.close().await;

@@ -59,12 +59,14 @@ pub(crate) fn held(db: &Connection, fence: Fence, now: Timestamp) -> rusqlite::R
 
 /// Cancels what is queued and asks what is leased to stop, for a video's jobs of these queues. Their
 /// follow-ups are not written: the caller's own transaction says what becomes of the video. They give
-/// their unique keys up, so that a job made later need not wait for one that is still stopping.
+/// their unique keys up, so that a job made later need not wait for one that is still stopping. What runs
+/// hears of it at once.
 pub(crate) fn cancel_of_video(
     db: &Connection,
     video: VideoId,
     queues: &[&str],
     now: Timestamp,
+    effects: &mut Effects,
 ) -> rusqlite::Result<()> {
     for queue in queues {
         // Index jobs_video.
@@ -73,11 +75,13 @@ pub(crate) fn cancel_of_video(
              WHERE video_id = :video AND queue = :queue AND state = 'queued'",
         )?
         .execute(named_params! {":video": video, ":queue": queue, ":now": now})?;
-        db.prepare_cached(
+        let mut stop = db.prepare_cached(
             "UPDATE jobs SET cancel_requested = 1, on_dead = NULL, unique_key = NULL
-             WHERE video_id = :video AND queue = :queue AND state = 'leased'",
-        )?
-        .execute(named_params! {":video": video, ":queue": queue})?;
+             WHERE video_id = :video AND queue = :queue AND state = 'leased' RETURNING id",
+        )?;
+        for job in stop.query_map(named_params! {":video": video, ":queue": queue}, |row| row.get::<_, JobId>(0))? {
+            effects.causes.changes.push(NewChange::new(JOB_CANCELS, job?.to_string()));
+        }
         disband(db, video, queue)?;
     }
     Ok(())

@@ -36,8 +36,8 @@ pub struct PublicFile {
         ("Range" = Option<String>, Header, description = "One byte range (RFC 9110 §14)")
     ),
     responses(
-        (status = 200, description = "The whole file", content_type = "text/vtt"),
-        (status = 206, description = "A part of it", content_type = "text/vtt"),
+        (status = 200, description = "The whole file", content((String = "text/vtt"), (Vec<u8> = "image/jpeg"))),
+        (status = 206, description = "A part of it", content((String = "text/vtt"), (Vec<u8> = "image/jpeg"))),
         (status = 304, description = "The caller holds it already"),
         (status = 404, description = "`not_found`", body = ProblemBody, content_type = "application/problem+json"),
         (status = 416, description = "`range_not_satisfiable`", body = ProblemBody, content_type = "application/problem+json"),
@@ -62,8 +62,8 @@ pub(crate) async fn by_token(
         ("Range" = Option<String>, Header, description = "One byte range (RFC 9110 §14)")
     ),
     responses(
-        (status = 200, description = "The whole file", content_type = "text/vtt"),
-        (status = 206, description = "A part of it", content_type = "text/vtt"),
+        (status = 200, description = "The whole file", content((String = "text/vtt"), (Vec<u8> = "image/jpeg"))),
+        (status = 206, description = "A part of it", content((String = "text/vtt"), (Vec<u8> = "image/jpeg"))),
         (status = 304, description = "The caller holds it already"),
         (status = 404, description = "`not_found`", body = ProblemBody, content_type = "application/problem+json"),
         (status = 416, description = "`range_not_satisfiable`", body = ProblemBody, content_type = "application/problem+json"),

@@ -6,13 +6,18 @@ use rusqlite::{Connection, OptionalExtension, Row, named_params};
 use crate::catalog::{CatalogError, Video, VideoStatus};
 use crate::clock::Timestamp;
 use crate::id::{RenditionId, SourceId, VideoId};
-use crate::media::jobs::{PROCESS_VIDEO, rendition_key};
 use crate::media::{
     MediaInfo, NewObject, PlannedRendition, PublishRendition, Rendition, RenditionKind, RenditionStatus,
     RenditionStore, SettleVideo, Source, SourceFacts,
 };
 use crate::store::sqlite::{Fail, SqliteStore, named, refuse};
 use crate::store::{Causes, Fence, Outcome, StoreError};
+
+mod settle;
+mod shown;
+
+use settle::settle;
+use shown::{Picture, is_shown, publish_picture, show};
 
 type Result<T, E = Fail<CatalogError>> = std::result::Result<T, E>;
 
@@ -164,24 +169,6 @@ fn demand_begun(video: &Video) -> Result<()> {
     }
 }
 
-/// Lets the video show what is known of a source. Where that is what it shows already, its version stays.
-fn show(db: &Connection, video: VideoId, source: SourceId, now: Timestamp) -> rusqlite::Result<()> {
-    db.prepare_cached(
-        "UPDATE videos SET (duration_ms, width, height, poster_key, storyboard_key) = (
-                SELECT duration_ms, width, height, poster_key, storyboard_key FROM sources WHERE id = :source),
-            version = version + 1, updated_at_ms = :now
-         WHERE id = :id AND (duration_ms, width, height, poster_key, storyboard_key) IS NOT (
-                SELECT duration_ms, width, height, poster_key, storyboard_key FROM sources WHERE id = :source)",
-    )?
-    .execute(named_params! {":id": video, ":source": source, ":now": now})
-    .map(|_| ())
-}
-
-/// Whether the video shows this source: it is played, or nothing is.
-fn is_shown(db: &Connection, video: &Video, source: SourceId) -> rusqlite::Result<bool> {
-    Ok(!video.is_playable() || has_ready_rendition(db, source)?)
-}
-
 fn record_probe(db: &Connection, source: SourceId, info: &MediaInfo) -> rusqlite::Result<()> {
     db.prepare_cached(
         "UPDATE sources SET container = :container, video_codec = :video, audio_codec = :audio, duration_ms = :duration,
@@ -295,105 +282,6 @@ fn prefer_hls(db: &Connection, rendition: &Rendition, now: Timestamp) -> rusqlit
     )?
     .execute(named_params! {":id": rendition.video, ":kind": rendition.kind.as_str(), ":now": now})
     .map(|_| ())
-}
-
-/// Whether a job that plans the video's renditions is queued or runs. One that the trashing or a new source
-/// told to stop, and that nothing follows any more, is no longer waited for.
-fn is_being_planned(db: &Connection, video: VideoId) -> rusqlite::Result<bool> {
-    // Index jobs_video.
-    db.prepare_cached(
-        "SELECT EXISTS (SELECT 1 FROM jobs
-            WHERE video_id = :video AND kind = :process AND state IN ('queued', 'leased')
-                AND (cancel_requested = 0 OR on_dead IS NOT NULL))",
-    )?
-    .query_row(named_params! {":video": video, ":process": PROCESS_VIDEO}, |row| row.get(0))
-}
-
-/// Whether a job that makes the rendition is queued or runs: by its unique key, which one that was told to
-/// stop by the trashing or a new source has given up.
-fn is_being_made(db: &Connection, rendition: RenditionId) -> rusqlite::Result<bool> {
-    // Index jobs_unique_live.
-    db.prepare_cached("SELECT EXISTS (SELECT 1 FROM jobs WHERE unique_key = :key AND state IN ('queued', 'leased'))")?
-        .query_row(named_params! {":key": rendition_key(rendition)}, |row| row.get(0))
-}
-
-/// Fails the renditions of the current source that nobody makes any more; returns whether one is still made.
-fn fail_unmade(db: &Connection, command: &SettleVideo) -> rusqlite::Result<bool> {
-    let mut is_making = false;
-    for row in renditions(db, command.video)?.iter().filter(|row| row.status != RenditionStatus::Ready) {
-        if is_being_made(db, row.id)? {
-            is_making = true;
-            continue;
-        }
-        let own = command.renditions.iter().find(|(id, _)| *id == row.id).map(|(_, reason)| reason);
-        db.prepare_cached(
-            "UPDATE renditions SET status = 'failed', failure = :reason
-             WHERE id = :id AND status IN ('planned', 'encoding')",
-        )?
-        .execute(named_params! {":id": row.id, ":reason": own.unwrap_or(&command.reason)})?;
-    }
-    Ok(is_making)
-}
-
-/// The verdict once nothing is on its way.
-fn judge(db: &Connection, command: &SettleVideo, is_ready: bool) -> rusqlite::Result<()> {
-    db.prepare_cached(
-        "UPDATE videos SET status = iif(published_at_ms IS NULL, 'failed', 'ready'),
-            failure = iif(:is_ready, NULL, :reason), version = version + 1, updated_at_ms = :now
-         WHERE id = :id AND status IN ('uploaded', 'processing') AND deleted_at_ms IS NULL",
-    )?
-    .execute(named_params! {
-        ":id": command.video, ":is_ready": is_ready, ":reason": command.reason, ":now": command.now,
-    })
-    .map(|_| ())
-}
-
-fn settle(db: &Connection, command: &SettleVideo) -> rusqlite::Result<()> {
-    // A trashed video waits for its restoring, which plans anew.
-    let is_live = crate::catalog::sqlite::find(db, command.video)?.is_some_and(|video| video.deleted_at.is_none());
-    if !is_live || is_being_planned(db, command.video)? {
-        return Ok(());
-    }
-    let Some(source) = current_source(db, command.video)? else { return Ok(()) };
-    if fail_unmade(db, command)? {
-        return Ok(());
-    }
-    judge(db, command, has_ready_rendition(db, source.id)?)
-}
-
-/// Which picture of a source is published.
-#[derive(Clone, Copy)]
-enum Picture {
-    Poster,
-    Storyboard,
-}
-
-/// Makes a picture the source's and lets the video show it, if it shows the source.
-fn publish_picture(
-    db: &Connection,
-    source: SourceId,
-    picture: Picture,
-    objects: &[NewObject],
-    now: Timestamp,
-) -> Result<()> {
-    // A picture of a source that was replaced meanwhile would hang on the new one's video.
-    let video = live_video(db, demand_current(db, source)?.video)?;
-    let sql = match picture {
-        Picture::Poster => "UPDATE sources SET poster_key = :key WHERE id = :id AND poster_key IS NULL",
-        Picture::Storyboard => "UPDATE sources SET storyboard_key = :key WHERE id = :id AND storyboard_key IS NULL",
-    };
-    let key = objects.first().map(|object| &object.key);
-    if db.prepare_cached(sql)?.execute(named_params! {":id": source, ":key": key})? == 0 {
-        // An attempt before this one was faster.
-        return Ok(());
-    }
-    for object in objects {
-        insert_object(db, video.id, object, now)?;
-    }
-    if is_shown(db, &video, source)? {
-        show(db, video.id, source, now)?;
-    }
-    Ok(())
 }
 
 #[async_trait]
