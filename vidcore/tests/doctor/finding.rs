@@ -342,12 +342,12 @@ async fn an_ended_member_of_a_group_is_found() {
     let patient = Patient::sound().await;
     let group: JobGroupId = patient.group().await;
     let job = patient.h.claim("other").await.job;
-    patient.damage(&format!(
+    patient.damage(
         "UPDATE job_attempts SET ended_at_ms = 1, outcome = 'done' WHERE ended_at_ms IS NULL AND job_pk = (
             SELECT pk FROM jobs WHERE queue = 'other' AND state = 'leased');
          UPDATE jobs SET state = 'done', finished_at_ms = 1, lease_until_ms = NULL
-            WHERE queue = 'other' AND state = 'leased'"
-    ));
+            WHERE queue = 'other' AND state = 'leased'",
+    );
     patient.assert_found(&[(Check::Group, job.id.to_string()), (Check::Group, group.to_string())]).await;
 }
 

@@ -56,7 +56,7 @@ impl Patient {
         jobs.into_iter().filter(|job| !job.state.is_final()).collect()
     }
 
-    async fn new(&self, queue: &str) -> JobId {
+    async fn queued(&self, queue: &str) -> JobId {
         let job = self.h.store.enqueue(self.h.new_job(queue, "other", None), Causes::none()).await;
         job.expect("the job is new").into_inner().id
     }
@@ -82,7 +82,7 @@ async fn a_job_whose_attempt_is_not_on_record_is_queued_again() {
 #[tokio::test]
 async fn an_attempt_that_holds_nothing_is_ended() {
     let patient = Patient::sound().await;
-    let id = patient.new("other").await;
+    let id = patient.queued("other").await;
     let lease = patient.h.claim("other").await;
     patient.damage(
         "INSERT INTO job_attempts (token, job_pk, worker, started_at_ms)
@@ -150,7 +150,7 @@ async fn of_two_jobs_of_one_key_the_older_goes_on() {
 #[tokio::test]
 async fn places_and_counts_are_set_right() {
     let patient = Patient::sound().await;
-    let id = patient.new("other").await;
+    let id = patient.queued("other").await;
     patient.damage("UPDATE jobs SET rank_ms = rank_ms + 1000000 WHERE queue = 'other'");
     patient.assert_repaired(&[Check::Order]).await;
     // No claim sees an owner who is not counted.
