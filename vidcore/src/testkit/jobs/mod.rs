@@ -210,6 +210,8 @@ macro_rules! job_store_contract {
                 a_unique_key_is_free_once_its_job_has_ended,
                 a_caused_job_whose_unique_key_is_taken_is_left_out,
                 tokens_grow_with_every_attempt,
+                tokens_never_come_back_even_when_their_jobs_are_forgotten,
+                of_many_causes_with_one_unique_key_one_makes_a_job,
                 an_old_token_changes_nothing,
                 a_lease_ends_on_time_whether_or_not_it_was_swept,
                 a_heartbeat_keeps_the_lease,
