@@ -32,6 +32,7 @@ pub mod links;
 #[cfg(feature = "sqlite")]
 mod listener;
 pub(crate) mod parts;
+mod secret;
 pub mod settings;
 
 pub use builder::{OpenError, PlatformBuilder, make_data_folder};

@@ -14,6 +14,8 @@ pub mod jobs;
 pub mod media;
 pub mod objects;
 pub mod rate_limit;
+#[cfg(all(feature = "sqlite", feature = "redis"))]
+pub mod redis;
 #[cfg(feature = "sqlite")]
 pub mod renditions;
 #[cfg(feature = "sqlite")]
@@ -23,6 +25,8 @@ pub mod uploads;
 #[cfg(feature = "sqlite")]
 pub mod videos;
 
+#[cfg(all(feature = "sqlite", feature = "redis"))]
+pub use redis::TestRedis;
 #[cfg(feature = "sqlite")]
 pub use store::TestStore;
 
