@@ -1,9 +1,12 @@
 //! Best-effort news between the parts and processes of one platform: something changed, look again.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::broadcast;
+
+use crate::store::{CommitObserver, Committed};
 
 pub mod local;
 #[cfg(feature = "redis")]
@@ -52,4 +55,16 @@ pub trait Notify: fmt::Debug + Send + Sync + 'static {
 
     /// How long ago this process last had proof that it hears the others; zero in process.
     fn silence(&self) -> Duration;
+}
+
+/// Told by commits: makes news of what each has changed, so that others need not look for it.
+#[derive(Debug)]
+pub struct AnnounceChanges(pub Arc<dyn Notify>);
+
+impl CommitObserver for AnnounceChanges {
+    fn committed(&self, committed: &Committed) {
+        for change in &committed.changes {
+            self.0.publish(Notice { topic: change.topic.clone(), key: change.key.clone() });
+        }
+    }
 }

@@ -12,6 +12,8 @@ pub mod catalog;
 #[cfg(feature = "sqlite")]
 pub mod jobs;
 pub mod media;
+#[cfg(feature = "sqlite")]
+pub mod notify;
 pub mod objects;
 pub mod rate_limit;
 #[cfg(all(feature = "sqlite", feature = "redis"))]
