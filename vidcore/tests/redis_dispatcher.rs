@@ -163,6 +163,19 @@ async fn hints_announced_before_the_stop_are_sent() {
 }
 
 #[tokio::test]
+async fn a_pop_is_called_off_once_nobody_waits_for_it() {
+    let Some(site) = Site::new() else { return };
+    let (process, queues) = (site.process(), queues());
+    let mut waiting = process.wait(&queues);
+    assert!((&mut waiting).now_or_never().is_none());
+    until(|| site.redis.text("INFO clients").contains("blocked_clients:1")).await;
+    drop(waiting);
+    until(|| site.redis.text("INFO clients").contains("blocked_clients:0")).await;
+    // A pop also ends by itself in a while.
+    assert!(site.redis.text("INFO commandstats").contains("client|unblock"));
+}
+
+#[tokio::test]
 async fn a_dropped_dispatcher_leaves_no_connection() {
     let Some(site) = Site::new() else { return };
     let (process, queues) = (site.process(), queues());

@@ -1,6 +1,6 @@
 //! A Redis of a test's own, which the test can stop, freeze and empty.
 
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -117,19 +117,27 @@ impl TestRedis {
         self.ask(command).expect("Redis answers")
     }
 
+    /// The answer to a command that is answered with a text, such as `INFO clients`.
+    ///
+    /// # Panics
+    /// If it is answered otherwise or not at all.
+    pub fn text(&self, command: &str) -> String {
+        let mut connection = self.connect().expect("Redis takes connections");
+        connection.get_mut().write_all(format!("{command}\r\n").as_bytes()).expect("Redis listens");
+        let mut line = String::new();
+        connection.read_line(&mut line).expect("Redis answers");
+        let size: usize = line.trim_start_matches('$').trim_end().parse().expect("the answer is a text");
+        let mut text = vec![0; size];
+        connection.read_exact(&mut text).expect("Redis answers");
+        String::from_utf8(text).expect("the text is UTF-8")
+    }
+
     /// How many connections there are, the asking one left out.
     ///
     /// # Panics
     /// If it does not answer.
     pub fn connections(&self) -> usize {
-        let mut connection = self.connect().expect("Redis takes connections");
-        connection.get_mut().write_all(b"CLIENT LIST\r\n").expect("Redis listens");
-        let mut line = String::new();
-        connection.read_line(&mut line).expect("Redis answers");
-        let size: usize = line.trim_start_matches('$').trim_end().parse().expect("a bulk string");
-        let mut list = vec![0; size];
-        io::Read::read_exact(&mut connection, &mut list).expect("Redis answers");
-        list.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).count() - 1
+        self.text("CLIENT LIST").lines().count() - 1
     }
 
     fn signal(&self, signal: Signal) {

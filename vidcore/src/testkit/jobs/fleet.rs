@@ -185,6 +185,9 @@ pub async fn a_taken_hint_of_a_dropped_waiter_is_not_lost_to_the_others(h: &JobH
 /// A process in which nobody waits, any more or yet, leaves hints to the others.
 pub async fn a_busy_process_takes_no_hint(h: &JobHarness) {
     let (busy, idle, queues) = (h.process(), h.process(), queues());
+    let first = waiter(h, &*busy.dispatcher, &queues);
+    h.hint().await;
+    woken(first).await;
     for _ in 0..20 {
         drop(waiter(h, &*busy.dispatcher, &queues));
         h.hint().await;
