@@ -114,6 +114,7 @@ async fn jobs_whose_hints_found_no_room_are_claimed_all_the_same() {
         owner: None,
         video: None,
         on_dead: None,
+        group: None,
         now,
     };
     let id = test.store.enqueue(job, Causes::none()).await.expect("it is enqueued").into_inner().id;
@@ -121,7 +122,7 @@ async fn jobs_whose_hints_found_no_room_are_claimed_all_the_same() {
     site.until_kept(i64::try_from(KEPT_HINTS).expect("a small number")).await;
     let oldest = format!("LPOS {} {id}", site.list());
     until(|| site.redis.command(&oldest) == "$-1").await;
-    assert_eq!(Some(now), test.store.next_due(&queues()).await.expect("the store answers"));
+    assert_eq!(Some(now), test.store.next_due(&queues(), None).await.expect("the store answers"));
 }
 
 #[tokio::test]

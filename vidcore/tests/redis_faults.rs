@@ -41,6 +41,7 @@ const OPTIONS: WorkerOptions = WorkerOptions {
     heartbeat: Duration::from_secs(3600),
     sweep: SWEEP,
     grace: Duration::from_secs(1),
+    per_owner: None,
     retry: RetryPolicy { base: Duration::from_secs(8), cap: Duration::from_secs(60) },
 };
 
@@ -50,8 +51,8 @@ struct Nothing;
 
 #[async_trait]
 impl JobHandler for Nothing {
-    async fn run(&self, _: JobContext) -> Result<(), JobFailure> {
-        Ok(())
+    async fn run(&self, _: JobContext) -> Result<Causes, JobFailure> {
+        Ok(Causes::none())
     }
 }
 
@@ -81,6 +82,7 @@ impl Site {
         let parts = WorkerParts {
             store: Arc::new(test.store.clone()),
             dispatcher: Arc::new(RedisDispatcher::start(&server)),
+            notify: Arc::new(LocalNotify::new()),
             clock: Arc::new(test.clock.clone()),
             entropy: test.entropy.clone(),
             name: "tester".to_owned(),
@@ -105,6 +107,7 @@ impl Site {
             owner: None,
             video: None,
             on_dead: None,
+            group: None,
             now,
         };
         let enqueued = self.test.store.enqueue(job, Causes::none());

@@ -30,9 +30,9 @@ struct Reporter(mpsc::UnboundedSender<JobId>);
 
 #[async_trait]
 impl JobHandler for Reporter {
-    async fn run(&self, context: JobContext) -> Result<(), JobFailure> {
+    async fn run(&self, context: JobContext) -> Result<Causes, JobFailure> {
         self.0.send(context.lease.job.id).expect("the test listens");
-        Ok(())
+        Ok(Causes::none())
     }
 }
 
@@ -63,6 +63,7 @@ async fn enqueue(platform: &Platform) -> JobId {
         owner: None,
         video: None,
         on_dead: None,
+        group: None,
         now,
     };
     platform.store().enqueue(job, Causes::none()).await.expect("it is enqueued").into_inner().id
