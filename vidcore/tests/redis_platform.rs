@@ -12,7 +12,7 @@ use vidcore::Platform;
 use vidcore::entropy::SystemEntropy;
 use vidcore::id::JobId;
 use vidcore::jobs::worker::{JobContext, JobFailure, JobHandler};
-use vidcore::jobs::{NewJob, QueueName};
+use vidcore::jobs::{JobState, NewJob, QueueName};
 use vidcore::platform::settings::{DispatcherChoice, RedisSettings, Secret, TranscoderChoice};
 use vidcore::platform::{OpenError, Settings};
 use vidcore::store::Causes;
@@ -33,6 +33,19 @@ impl JobHandler for Reporter {
     async fn run(&self, context: JobContext) -> Result<Causes, JobFailure> {
         self.0.send(context.lease.job.id).expect("the test listens");
         Ok(Causes::none())
+    }
+}
+
+/// Says which jobs it runs, and runs them until they are cancelled.
+#[derive(Debug)]
+struct Patient(mpsc::UnboundedSender<JobId>);
+
+#[async_trait]
+impl JobHandler for Patient {
+    async fn run(&self, context: JobContext) -> Result<Causes, JobFailure> {
+        self.0.send(context.lease.job.id).expect("the test listens");
+        context.cancel.cancelled().await;
+        Err(JobFailure::Cancelled)
     }
 }
 
@@ -93,6 +106,34 @@ async fn a_job_of_one_process_is_run_by_another_as_soon_as_redis_tells() {
         }
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_job_cancelled_in_one_process_stops_in_another_as_soon_as_redis_tells() {
+    let Some(redis) = TestRedis::start() else { return };
+    let folder = temporary_folder().expect("a folder");
+    let mut settings = settings(folder.path(), redis.settings());
+    settings.worker.heartbeat_ms = FAR_MS;
+    settings.worker.lease_ms = 3 * FAR_MS;
+    let mut serving = settings.clone();
+    serving.worker.enabled = false;
+    let server = Platform::open(serving).await.expect("it opens");
+    let (begun, mut runs) = mpsc::unbounded_channel();
+    let worker = Platform::builder(settings).handler(QUEUE, "work", Arc::new(Patient(begun))).open().await;
+    let worker = worker.expect("a second process opens the folder");
+    let id = enqueue(&server).await;
+    assert_eq!(Some(id), bounded(runs.recv()).await);
+    server.store().cancel(id, None, Causes::none()).await.expect("it is asked to stop");
+    bounded(async {
+        while server.store().job(id).await.expect("the store answers").expect("it is there").state
+            != JobState::Cancelled
+        {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    })
+    .await;
+    bounded(worker.shutdown()).await;
+    bounded(server.shutdown()).await;
 }
 
 #[tokio::test]
