@@ -29,12 +29,35 @@ impl Backoff {
 
     /// Waits, in real time: it is a server outside that is spared.
     pub(crate) async fn pause(&mut self) {
+        tokio::time::sleep(self.next_pause()).await;
+    }
+
+    fn next_pause(&mut self) -> Duration {
         self.failures = self.failures.saturating_add(1);
-        tokio::time::sleep(PAUSES.delay(self.failures, self.entropy.unit())).await;
+        PAUSES.delay(self.failures, self.entropy.unit())
     }
 
     /// Whether this is the first failure since it last worked: the one worth a line in the log.
     pub(crate) fn is_fresh(&self) -> bool {
         self.failures == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::entropy::SeededEntropy;
+
+    #[test]
+    fn a_server_that_is_away_is_tried_about_once_a_second_and_never_in_step() {
+        let mut backoff = Backoff::new(Arc::new(SeededEntropy::new(7)));
+        assert!(backoff.next_pause() <= PAUSES.base);
+        let pauses: Vec<Duration> = (0..100).map(|_| backoff.next_pause()).collect();
+        assert!(pauses.iter().all(|pause| *pause <= PAUSES.cap));
+        assert!(pauses.iter().sum::<Duration>() > Duration::from_secs(80), "{pauses:?}");
+        let distinct: std::collections::HashSet<_> = pauses.iter().collect();
+        assert!(distinct.len() > 90);
+        backoff.reset();
+        assert!(backoff.next_pause() <= PAUSES.base);
     }
 }
