@@ -27,6 +27,10 @@ pub mod names {
 /// Upper bounds of the duration buckets, in seconds.
 const BUCKETS: [f64; 14] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 
+/// The same for what runs in the background, up to the four hours that an encoding may take.
+const WORK_BUCKETS: [f64; 14] =
+    [0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 14_400.0];
+
 /// How often the recorder folds what was recorded; between two times memory grows with traffic.
 const UPKEEP: Duration = Duration::from_secs(5);
 
@@ -46,9 +50,11 @@ pub fn install() -> Result<PrometheusHandle, OtherRecorder> {
     if let Some(handle) = HANDLE.get() {
         return Ok(handle.clone());
     }
-    let suffix = Matcher::Suffix("_seconds".to_owned());
+    let work = |name: &str| Matcher::Full(name.to_owned());
     let handle = PrometheusBuilder::new()
-        .set_buckets_for_metric(suffix, &BUCKETS)
+        .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &BUCKETS)
+        .and_then(|builder| builder.set_buckets_for_metric(work("vid_job_run_seconds"), &WORK_BUCKETS))
+        .and_then(|builder| builder.set_buckets_for_metric(work("vid_media_encode_seconds"), &WORK_BUCKETS))
         .and_then(PrometheusBuilder::install_recorder)
         .map_err(|_| OtherRecorder)?;
     describe();

@@ -11,23 +11,28 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
 use crate::id::{JobId, UserId, VideoId};
+use crate::invalid::FieldProblem;
 use crate::page::Position;
 use crate::store::{Causes, Fence, Outcome, StoreError};
 
 pub mod cron;
 pub mod dispatcher;
 mod heart;
+mod input;
 pub mod job;
 pub mod retry;
 pub mod service;
 #[cfg(feature = "sqlite")]
 pub(crate) mod sqlite;
+pub mod view;
 pub mod worker;
 
+pub use input::is_name;
 pub use job::{
     Attempt, AttemptOutcome, Death, FollowUp, Job, JobHint, JobState, Lease, NewJob, NewJobGroup, QueueName, QueueStats,
 };
-pub use service::{JobQuery, JobView, Jobs};
+pub use service::{JobActor, JobQuery, Jobs};
+pub use view::{AttemptView, JobView, JobWithHistory};
 
 /// Why a job command was refused.
 #[derive(Debug, thiserror::Error)]
@@ -50,6 +55,12 @@ pub enum JobError {
         /// What was asked, as a verb.
         command: &'static str,
     },
+    /// The caller is known and may not do this, whatever it is done to.
+    #[error("this needs an administrator")]
+    Forbidden,
+    /// The job breaks rules.
+    #[error("job is not valid")]
+    Invalid(Vec<FieldProblem>),
     /// The cursor is not one of this list's.
     #[error("cursor does not belong to this list")]
     BadCursor,
@@ -113,7 +124,8 @@ pub struct Claim {
 pub struct Replay {
     /// Dead jobs that are queued again.
     pub replayed: u64,
-    /// Dead jobs that stay so, because a live job has their unique key.
+    /// Dead jobs that stay so, because a live job has their unique key; while there are more, only those that
+    /// died before the last one that is queued.
     pub left_out: u64,
     /// Whether there are more than one call takes.
     pub more: bool,
@@ -148,6 +160,9 @@ pub const UPLOADS_QUEUE: &str = "uploads";
 
 /// The topic of notices that a running job is to stop; the key is its id.
 pub const JOB_CANCELS: &str = "job_cancels";
+
+/// The topic of notices that a queue which was paused goes on; the key is its name.
+pub const JOB_RESUMES: &str = "job_resumes";
 
 /// The queue of jobs that make renditions.
 pub const MEDIA_QUEUE: &str = "media";
@@ -219,7 +234,8 @@ pub trait JobStore: Send + Sync {
     async fn retry(&self, job: JobId, owner: Option<UserId>, causes: Causes) -> Result<Outcome<Job>, JobError>;
 
     /// Queues dead jobs that the filter names again (its state is not looked at), those that died first
-    /// first, each with all its attempts; at most `limit` of them are looked at.
+    /// first, each with all its attempts; at most `limit` of them. Those whose unique key has a live job are
+    /// passed over, so that they keep nobody behind them from being reached.
     async fn replay(&self, filter: &JobFilter, limit: u16, causes: Causes) -> Result<Outcome<Replay>, JobError>;
 
     /// Pauses a queue or lets it go on, whether or not it has jobs; doing it twice changes nothing.

@@ -23,7 +23,7 @@ use crate::jobs::cron::{CronEntry, Ticker};
 use crate::jobs::dispatcher::Dispatcher;
 use crate::jobs::heart::{Heart, Pulse};
 use crate::jobs::retry::RetryPolicy;
-use crate::jobs::{AfterFailure, Claim, JobError, JobHint, JobState, Lease, QueueName};
+use crate::jobs::{AfterFailure, Claim, JOB_RESUMES, JobError, JobHint, JobState, Lease, QueueName};
 use crate::notify::Notify;
 use crate::store::{BoxError, Causes, Store};
 
@@ -334,6 +334,7 @@ impl Runner {
         match self.parts.store.sweep().await {
             Ok(swept) if swept.rescued + swept.dead > 0 => {
                 metrics::counter!("vid_jobs_rescued_total").increment(swept.rescued);
+                metrics::counter!("vid_jobs_lost_total").increment(swept.dead);
                 tracing::warn!(rescued = swept.rescued, dead = swept.dead, "jobs of lost workers were freed");
             }
             Ok(_) => {}
@@ -522,6 +523,10 @@ impl crate::store::CommitObserver for AnnounceJobs {
         let hints: &[JobHint] = &committed.jobs;
         if !hints.is_empty() {
             self.0.announce(hints);
+        }
+        // What a paused queue holds was announced long ago.
+        if committed.changes.iter().any(|change| change.topic == JOB_RESUMES) {
+            self.0.wake_all();
         }
     }
 }

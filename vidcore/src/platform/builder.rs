@@ -237,6 +237,7 @@ impl PlatformBuilder {
         let running = Running {
             workers,
             housekeeping: tokio::spawn(super::housekeeping::run(Arc::clone(&parts))),
+            figures: tokio::spawn(super::figures::run(Arc::clone(&parts))),
             #[cfg(feature = "sqlite")]
             changes: opened.changes,
         };
@@ -354,7 +355,7 @@ impl PlatformBuilder {
             .map_err(|error| StoreError::Unavailable { operation: "open the database", source: error.into() })??;
         let listener = Arc::new(super::listener::OtherProcesses {
             invalidator: Arc::clone(invalidator),
-            dispatcher: Arc::clone(&self.dispatcher),
+            announce: AnnounceJobs(Arc::clone(&self.dispatcher)),
         });
         let interval = Duration::from_millis(settings.change_check_ms.max(1));
         changes.watch(&path, interval, Arc::clone(&self.clock), listener)?;

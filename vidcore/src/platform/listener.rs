@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::cache::Invalidator;
-use crate::jobs::dispatcher::Dispatcher;
+use crate::jobs::worker::AnnounceJobs;
 use crate::notify::ChangeListener;
 use crate::store::{CommitObserver, Committed};
 
@@ -11,12 +11,14 @@ use crate::store::{CommitObserver, Committed};
 #[derive(Debug)]
 pub(super) struct OtherProcesses {
     pub(super) invalidator: Arc<Invalidator>,
-    pub(super) dispatcher: Arc<dyn Dispatcher>,
+    pub(super) announce: AnnounceJobs,
 }
 
 impl ChangeListener for OtherProcesses {
     fn changed(&self, committed: &Committed) {
         self.invalidator.committed(committed);
+        // It carries no hints, but may say that a queue goes on.
+        self.announce.committed(committed);
     }
 
     fn missed(&self) {
@@ -24,6 +26,6 @@ impl ChangeListener for OtherProcesses {
     }
 
     fn jobs_due(&self) {
-        self.dispatcher.wake_all();
+        self.announce.0.wake_all();
     }
 }

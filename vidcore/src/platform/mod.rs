@@ -27,6 +27,7 @@ use crate::storage::{Objects, Uploads};
 use crate::store::Store;
 
 mod builder;
+mod figures;
 mod housekeeping;
 pub mod links;
 #[cfg(feature = "sqlite")]
@@ -68,6 +69,7 @@ struct Inner {
 struct Running {
     workers: Vec<Worker>,
     housekeeping: tokio::task::JoinHandle<()>,
+    figures: tokio::task::JoinHandle<()>,
     #[cfg(feature = "sqlite")]
     changes: Option<Arc<crate::notify::SqliteNotify>>,
 }
@@ -209,6 +211,7 @@ impl Platform {
         let Some(running) = running else { return };
         futures_util::future::join_all(running.workers.into_iter().map(Worker::stop)).await;
         running.housekeeping.abort();
+        running.figures.abort();
         if let Some(redis) = &self.inner.redis {
             redis.stop().await;
         }
@@ -225,6 +228,7 @@ impl Drop for Inner {
         let running = self.running.get_mut().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(running) = running {
             running.housekeeping.abort();
+            running.figures.abort();
         }
     }
 }

@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use vidcore::clock::Clock as _;
+use vidcore::events::NewChange;
 use vidcore::id::{JobGroupId, UserId};
 use vidcore::jobs::cron::{CronEntry, Schedule};
 use vidcore::jobs::worker::{Handlers, JobContext, JobFailure, JobHandler, WorkerOptions};
-use vidcore::jobs::{JOB_CANCELS, JobFilter, JobState, JobStore as _, NewJob, NewJobGroup, QueueName};
+use vidcore::jobs::{JOB_CANCELS, JOB_RESUMES, JobFilter, JobState, JobStore as _, NewJob, NewJobGroup, QueueName};
 use vidcore::notify::{Notice, Notify as _};
 use vidcore::store::Causes;
 
@@ -95,6 +96,21 @@ async fn a_paused_queue_goes_on_when_it_is_told_to() {
     assert!(began.try_recv().is_err(), "nothing of a paused queue is claimed");
     site.test.store.set_paused(&queue, false, Causes::none()).await.expect("the store answers");
     site.wake_worker().await;
+    site.until(id, JobState::Done).await;
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn news_that_a_queue_goes_on_wakes_the_worker() {
+    let site = Site::new().await;
+    let (handler, _began) = script(&site, [Ok(())]);
+    let queue = QueueName::new(QUEUE);
+    site.test.store.set_paused(&queue, true, Causes::none()).await.expect("the store answers");
+    let worker = site.worker(handler, OPTIONS);
+    let id = site.enqueue(site.new_job("work")).await;
+    site.wake_worker().await;
+    let news = Causes::none().change(NewChange::new(JOB_RESUMES, QUEUE));
+    site.test.store.set_paused(&queue, false, news).await.expect("the store answers");
     site.until(id, JobState::Done).await;
     worker.stop().await;
 }

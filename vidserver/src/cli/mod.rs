@@ -1,11 +1,13 @@
 //! The command line: one file per verb.
 
 mod demo;
+mod jobs;
 mod keys;
 mod migrate;
 mod openapi;
 mod serve;
 mod users;
+mod visit;
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -63,6 +65,8 @@ enum Command {
     /// List accounts and set roles
     #[command(subcommand)]
     Users(users::UsersCommand),
+    /// Look at jobs and queues and steer them, beside whatever else is running
+    Jobs(jobs::JobsArguments),
 }
 
 /// Flags of `serve`.
@@ -111,6 +115,10 @@ impl Cli {
             Command::Users(command) => {
                 let quiet = self.global.log_level.is_none().then_some("error");
                 users::run(Config::load(&sources.flag("log.level", quiet))?, command).await
+            }
+            Command::Jobs(arguments) => {
+                let quiet = self.global.log_level.is_none().then_some("error");
+                jobs::run(Config::load(&sources.flag("log.level", quiet))?, arguments).await
             }
         }
     }

@@ -94,6 +94,8 @@ impl From<JobError> for Problem {
     fn from(error: JobError) -> Self {
         match error {
             JobError::NotFound => Self::not_found(),
+            JobError::Forbidden => Self::new(code::FORBIDDEN),
+            JobError::Invalid(problems) => invalid(problems),
             JobError::WrongState { .. } => Self::new(code::WRONG_STATE).detail(error.to_string()),
             JobError::BadCursor => Self::new(code::BAD_CURSOR),
             JobError::Store(store) => store.into(),

@@ -7,6 +7,7 @@ pub mod jobs;
 pub mod ops;
 pub mod paging;
 pub mod playback;
+pub mod queues;
 pub mod render;
 pub mod state;
 pub mod uploads;
@@ -29,6 +30,7 @@ pub fn stacks() -> Stacks<ApiState> {
         .merge(uploads::api_router())
         .merge(playback::api_router())
         .merge(jobs::router())
+        .merge(queues::router())
         .merge(ops::api_router());
     let bytes = OpenApiRouter::new().merge(uploads::bytes_router()).merge(playback::bytes_router());
     Stacks {

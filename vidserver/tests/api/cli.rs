@@ -8,19 +8,19 @@ use serde_json::Value;
 
 use crate::support::{Raw, bounded};
 
-fn vidserver(arguments: &[&str]) -> Command {
+pub(crate) fn vidserver(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_vidserver"));
     // Nothing of the machine's own environment may change what is tested.
     command.args(arguments).env_clear();
     command
 }
 
-fn output(command: &mut Command) -> Output {
+pub(crate) fn output(command: &mut Command) -> Output {
     command.output().expect("the program starts")
 }
 
 /// A process that does not outlive its test, however the test ends.
-struct Killed(Child);
+pub(crate) struct Killed(pub(crate) Child);
 
 impl Drop for Killed {
     fn drop(&mut self) {
@@ -31,27 +31,33 @@ impl Drop for Killed {
 }
 
 /// A served program.
-struct Served {
+pub(crate) struct Served {
     child: Killed,
     log: Lines<BufReader<ChildStderr>>,
     /// Its data.
-    _folder: tempfile::TempDir,
+    pub(crate) folder: tempfile::TempDir,
 }
 
 impl Served {
     /// Starts `serve` on free ports and waits until both listen.
     fn start() -> (Self, String) {
+        let (served, api, _) = Self::start_in(tempfile::tempdir().expect("a folder"), &[]);
+        (served, api)
+    }
+
+    /// Starts `serve` in a folder that may hold data already; returns both addresses.
+    pub(crate) fn start_in(folder: tempfile::TempDir, flags: &[&str]) -> (Self, String, String) {
         let mut command = vidserver(&["serve", "--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0"]);
+        command.args(flags);
         // Longer than any test waits: a drain that is not cut short fails it.
         command.env("VID_SERVER__DRAIN_MS", "600000");
-        let folder = tempfile::tempdir().expect("a folder");
         command.env("VID_MEDIA__TRANSCODER", "simulated").current_dir(folder.path());
         let mut child = Killed(command.stderr(Stdio::piped()).spawn().expect("the program starts"));
         let log = BufReader::new(child.0.stderr.take().expect("piped")).lines();
-        let mut served = Self { child, log, _folder: folder };
+        let mut served = Self { child, log, folder };
         let api = served.listening("api");
-        served.listening("metrics");
-        (served, api)
+        let metrics = served.listening("metrics");
+        (served, api, metrics)
     }
 
     fn listening(&mut self, what: &str) -> String {
@@ -65,12 +71,12 @@ impl Served {
         parsed.into_iter().find(|line| wanted(line)).expect("the line is written")
     }
 
-    fn signal(&self, signal: Signal) {
+    pub(crate) fn signal(&self, signal: Signal) {
         let pid = Pid::from_child(&self.child.0);
         kill_process(pid, signal).expect("the child is ours");
     }
 
-    async fn end(mut self) -> ExitStatus {
+    pub(crate) async fn end(mut self) -> ExitStatus {
         // The log is read to its end, so that the program never waits for its reader.
         let waiting = tokio::task::spawn_blocking(move || {
             self.log.by_ref().for_each(drop);

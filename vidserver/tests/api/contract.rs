@@ -1,7 +1,7 @@
 //! Every answer a test sees is held to the OpenAPI document: its status, its type, its body.
 
 use http::Method;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use crate::app::Answer;
 
@@ -76,6 +76,9 @@ impl Contract {
     /// an answer says no more than its document.
     fn compare(&self, schema: &Value, value: &Value, at: &str, problems: &mut Vec<String>) {
         let schema = self.resolve(schema);
+        if schema["allOf"].is_array() {
+            return self.compare(&self.merged(schema), value, at, problems);
+        }
         for choice in ["oneOf", "anyOf"] {
             if let Some(choices) = schema[choice].as_array() {
                 let fits = |schema: &Value| {
@@ -114,6 +117,16 @@ impl Contract {
             }
             _ => {}
         }
+    }
+
+    /// All parts of an `allOf` as one object: no part knows the members of the others.
+    fn merged(&self, schema: &Value) -> Value {
+        let (mut properties, mut required) = (Map::new(), Vec::new());
+        for part in schema["allOf"].as_array().into_iter().flatten().map(|part| self.resolve(part)) {
+            properties.extend(part["properties"].as_object().cloned().unwrap_or_default());
+            required.extend(part["required"].as_array().cloned().unwrap_or_default());
+        }
+        json!({"type": "object", "properties": properties, "required": required})
     }
 
     fn compare_members(&self, schema: &Value, members: &Map<String, Value>, at: &str, problems: &mut Vec<String>) {

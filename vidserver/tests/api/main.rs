@@ -3,6 +3,7 @@
 mod app;
 mod auth;
 mod cli;
+mod cli_jobs;
 mod connections;
 mod contract;
 mod documents;
@@ -16,6 +17,7 @@ mod nested;
 mod openapi;
 mod playback;
 mod problems;
+mod queues;
 mod redaction;
 mod shutdown;
 mod support;

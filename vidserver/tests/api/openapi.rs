@@ -48,7 +48,6 @@ async fn routes_of_later_versions_are_absent() {
         (Method::POST, "/api/v1/videos/batch-get"),
         (Method::GET, "/api/v1/uploads/tus"),
         (Method::GET, "/api/v1/admin/cache"),
-        (Method::POST, "/api/v1/jobs/replay"),
         (Method::GET, "/embed/video_00000000000000000000000000"),
         (Method::GET, "/metrics"),
         (Method::GET, "/api/v1/"),
@@ -99,8 +98,8 @@ async fn every_reference_leads_somewhere_and_bodies_that_are_read_name_all_their
         assert!(document.pointer(pointer).is_some(), "{reference}");
     }
     for (name, schema) in document["components"]["schemas"].as_object().expect("schemas") {
-        let read = ["New", "Login", "Refresh", "RegisterInput"].iter().any(|start| name.starts_with(start))
-            || name.ends_with("Patch");
+        let read = ["New", "Login", "Refresh"].iter().any(|start| name.starts_with(start))
+            || ["Input", "Patch"].iter().any(|end| name.ends_with(end));
         assert_eq!(read, schema["additionalProperties"] == json!(false), "{name}");
     }
     app.finish().await;

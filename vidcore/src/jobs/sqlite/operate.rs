@@ -8,14 +8,14 @@ use rusqlite::{Connection, OptionalExtension, named_params};
 use crate::clock::Timestamp;
 use crate::id::JobId;
 use crate::jobs::{
-    Attempt, AttemptOutcome, Job, JobFilter, JobRetention, JobState, NewJob, QueueName, QueueStats, Replay,
+    Attempt, AttemptOutcome, JobFilter, JobHint, JobRetention, JobState, NewJob, QueueName, QueueStats, Replay,
 };
 use crate::store::sqlite::Effects;
 
 use super::PRIORITY_STEP_MS;
 use super::claim::{is_paused, most};
 use super::insert::insert;
-use super::rows::select;
+use super::rows::{bind, conditions};
 
 pub(super) fn set_paused(db: &Connection, queue: &QueueName, paused: bool, now: Timestamp) -> rusqlite::Result<()> {
     let sql = match paused {
@@ -46,20 +46,43 @@ pub(super) fn replay(
     now: Timestamp,
     effects: &mut Effects,
 ) -> rusqlite::Result<Replay> {
-    let filter = JobFilter { state: Some(JobState::Dead), ..filter.clone() };
-    // Index jobs_dead.
-    let mut dead: Vec<Job> = select(db, &filter, None, "finished_at_ms, pk", limit.saturating_add(1))?;
-    let mut replay = Replay { more: dead.len() > usize::from(limit), ..Replay::default() };
-    dead.truncate(limit.into());
-    for job in dead {
-        if requeue_dead(db, job.id, now)? {
-            effects.hints.push(job.hint());
+    let (dead, mut replay) = replayable(db, filter, limit)?;
+    for hint in dead {
+        // One before it in this very call may have had the same key.
+        if requeue_dead(db, hint.job, now)? {
+            effects.hints.push(hint);
             replay.replayed += 1;
         } else {
             replay.left_out += 1;
         }
     }
     Ok(replay)
+}
+
+/// Up to `limit` dead jobs whose unique key no live job has, those that died first first; with how many
+/// stand between them that have to stay, and whether there are more.
+fn replayable(db: &Connection, filter: &JobFilter, limit: u16) -> rusqlite::Result<(Vec<JobHint>, Replay)> {
+    let (conditions, values) = conditions(&JobFilter { state: Some(JobState::Dead), ..filter.clone() });
+    // Indexes jobs_ended or jobs_dead, and jobs_unique_live for the twins. Rows are read one by one for as long
+    // as they are wanted: thousands that have to stay may stand before the first that need not.
+    let mut statement = db.prepare_cached(&format!(
+        "SELECT id, queue, EXISTS (
+            SELECT 1 FROM jobs live WHERE live.unique_key = jobs.unique_key AND live.state IN ('queued', 'leased'))
+         FROM jobs WHERE {conditions} ORDER BY finished_at_ms, pk"
+    ))?;
+    let (mut dead, mut replay) = (Vec::new(), Replay::default());
+    let mut rows = statement.query(bind(&values).as_slice())?;
+    while let Some(row) = rows.next()? {
+        if row.get(2)? {
+            replay.left_out += 1;
+        } else if dead.len() < usize::from(limit) {
+            dead.push(JobHint { job: row.get(0)?, queue: QueueName::new(row.get::<_, String>(1)?) });
+        } else {
+            replay.more = true;
+            break;
+        }
+    }
+    Ok((dead, replay))
 }
 
 pub(super) fn fire(

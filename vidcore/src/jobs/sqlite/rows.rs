@@ -63,18 +63,21 @@ pub(super) fn list(
     limit: u16,
 ) -> rusqlite::Result<Vec<Job>> {
     // Indexes jobs_video, jobs_owner or jobs_newest, by what the filter names.
-    select(db, filter, after, "created_at_ms DESC, id DESC", limit)
+    let (mut conditions, mut values) = conditions(filter);
+    if let Some(after) = after {
+        conditions.push_str(" AND (created_at_ms, id) < (:sort, :after)");
+        values.push((":sort", Value::Integer(after.sort)));
+        values.push((":after", Value::Blob(after.id.to_vec())));
+    }
+    values.push((":limit", Value::Integer(limit.into())));
+    let sql =
+        format!("SELECT {COLUMNS} FROM jobs WHERE {conditions} ORDER BY created_at_ms DESC, id DESC LIMIT :limit");
+    db.prepare_cached(&sql)?.query_map(bind(&values).as_slice(), job_from)?.collect()
 }
 
-/// Jobs that the filter names, in an order of the caller's. The text is made of fixed parts only; every
-/// value is bound.
-pub(super) fn select(
-    db: &Connection,
-    filter: &JobFilter,
-    after: Option<Position>,
-    order: &'static str,
-    limit: u16,
-) -> rusqlite::Result<Vec<Job>> {
+/// What the filter names, as a condition and its values. The text is made of fixed parts only; every value
+/// is bound.
+pub(super) fn conditions(filter: &JobFilter) -> (String, Vec<(&'static str, Value)>) {
     let mut conditions = vec!["1"];
     let mut values: Vec<(&str, Value)> = Vec::new();
     if let Some(queue) = &filter.queue {
@@ -101,14 +104,10 @@ pub(super) fn select(
         JobState::Dead => "state = 'dead'",
         JobState::Cancelled => "state = 'cancelled'",
     }));
-    if let Some(after) = after {
-        conditions.push("(created_at_ms, id) < (:sort, :after)");
-        values.push((":sort", Value::Integer(after.sort)));
-        values.push((":after", Value::Blob(after.id.to_vec())));
-    }
-    values.push((":limit", Value::Integer(limit.into())));
-    let sql = format!("SELECT {COLUMNS} FROM jobs WHERE {} ORDER BY {order} LIMIT :limit", conditions.join(" AND "));
-    let params: Vec<(&str, &dyn rusqlite::ToSql)> =
-        values.iter().map(|(name, value)| (*name, value as &dyn rusqlite::ToSql)).collect();
-    db.prepare_cached(&sql)?.query_map(params.as_slice(), job_from)?.collect()
+    (conditions.join(" AND "), values)
+}
+
+/// The values as a statement takes them.
+pub(super) fn bind<'a>(values: &'a [(&'static str, Value)]) -> Vec<(&'static str, &'a dyn rusqlite::ToSql)> {
+    values.iter().map(|(name, value)| (*name, value as &dyn rusqlite::ToSql)).collect()
 }

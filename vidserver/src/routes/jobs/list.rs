@@ -7,9 +7,10 @@ use http::Uri;
 use serde::Deserialize;
 use utoipa::IntoParams;
 use vidcore::id::VideoId;
-use vidcore::jobs::{JobQuery, JobState, JobView};
+use vidcore::jobs::{JobQuery, JobState, JobView, QueueName};
 use vidcore::page::Page;
 
+use super::name;
 use crate::extract::{Caller, IfNoneMatch, Query};
 use crate::problem::{Problem, ProblemBody};
 use crate::routes::render::Audience;
@@ -23,6 +24,14 @@ pub struct JobListing {
     /// Only those in this state.
     #[garde(skip)]
     pub state: Option<JobState>,
+    /// Only those of this queue.
+    #[garde(inner(custom(name)))]
+    #[param(min_length = 1, max_length = 64, pattern = "^[a-z0-9_.-]*$")]
+    pub queue: Option<String>,
+    /// Only those of this kind.
+    #[garde(inner(custom(name)))]
+    #[param(min_length = 1, max_length = 64, pattern = "^[a-z0-9_.-]*$")]
+    pub kind: Option<String>,
     /// Only those about this video.
     #[garde(skip)]
     pub video_id: Option<VideoId>,
@@ -51,11 +60,11 @@ pub struct JobListing {
 pub(crate) async fn list(
     State(state): State<ApiState>,
     Caller(actor): Caller,
-    Query(JobListing { state: wanted, video_id, limit, cursor }): Query<JobListing>,
+    Query(JobListing { state: wanted, queue, kind, video_id, limit, cursor }): Query<JobListing>,
     uri: Uri,
     held: IfNoneMatch,
 ) -> Result<Response, Problem> {
-    let query = JobQuery { state: wanted, video: video_id };
+    let query = JobQuery { state: wanted, queue: queue.map(QueueName::new), kind, video: video_id };
     let page = state.platform.jobs().list(&actor, query, cursor.as_deref(), paging::limit(limit)).await?;
     Ok(render::page(page, state.platform.links(), &uri, &held, Audience::Caller))
 }
