@@ -11,14 +11,14 @@ use vidcore::store::sqlite::FILE_NAME;
 
 /// The columns of a video, as the catalog selects them.
 const SELECT: &str = "SELECT v.id, u.id AS owner_id, u.handle AS owner_handle, v.title, v.description, v.tags,
-    v.visibility, v.status, v.version, v.failure, v.duration_ms, v.width, v.height, v.poster_key, v.playback_kind,
-    v.playback_epoch, v.views, v.created_at_ms, v.updated_at_ms, v.published_at_ms, v.deleted_at_ms, v.purge_at_ms
+    v.visibility, v.status, v.version, v.failure, v.duration_ms, v.width, v.height, v.poster_key, v.storyboard_key,
+    v.playback_kind, v.playback_epoch, v.views, v.created_at_ms, v.updated_at_ms, v.published_at_ms, v.deleted_at_ms, v.purge_at_ms
     FROM videos v JOIN users u ON u.pk = v.owner_pk";
 
 const LISTED: &str = "v.visibility = 'public' AND v.published_at_ms IS NOT NULL AND v.deleted_at_ms IS NULL";
 
 /// Columns of [`SELECT`].
-const COLUMNS: usize = 22;
+const COLUMNS: usize = 23;
 
 /// A row with every column copied out of SQLite, which any program that uses it has to do.
 pub type VideoRow = [Value; COLUMNS];

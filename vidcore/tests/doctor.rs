@@ -4,7 +4,7 @@ use bytes::Bytes;
 use futures_util::stream;
 use vidcore::catalog::Video;
 use vidcore::doctor::{self, Check, DoctorStore as _, Report};
-use vidcore::jobs::MEDIA_QUEUE;
+use vidcore::jobs::VIDEO_QUEUE;
 use vidcore::storage::Objects;
 use vidcore::store::Causes;
 use vidcore::testkit::videos::{Sourced, VideoHarness, content};
@@ -231,7 +231,7 @@ async fn a_video_that_nobody_processes_is_found() {
 #[tokio::test]
 async fn an_uploaded_video_that_nobody_will_process_is_found() {
     let patient = Patient::sound().await;
-    let lease = patient.h.claim(MEDIA_QUEUE).await;
+    let lease = patient.h.claim(VIDEO_QUEUE).await;
     patient.h.store.complete(lease.fence(), Causes::none()).await.expect("the lease is held");
     patient.assert_found(&[(Check::Uploaded, patient.uploaded.id.to_string())]).await;
     patient.damage("UPDATE videos SET deleted_at_ms = 1, purge_at_ms = 2 WHERE status = 'uploaded'");

@@ -173,6 +173,123 @@ async fn a_poster_is_a_small_jpeg_of_the_right_shape() {
     }
 }
 
+/// A cue of a storyboard: from, to, the sheet and the part of it.
+#[derive(Debug)]
+struct Cue {
+    from: f64,
+    to: f64,
+    sheet: String,
+    part: [u32; 4],
+}
+
+/// Reads a WebVTT file of nothing but such cues; panics where it is not one (W3C WebVTT §4, Media Fragments §4.2.2).
+fn cues(text: &str) -> Vec<Cue> {
+    let body = text.strip_prefix("WEBVTT\n\n").expect("a header and a blank line");
+    let read = |block: &str| {
+        let (times, address) = block.trim_end().split_once('\n').expect("times, then a payload");
+        let (from, to) = times.split_once(" --> ").expect("an arrow between the times");
+        let (sheet, part) = address.split_once("#xywh=").expect("a spatial fragment in pixels");
+        let part: Vec<u32> = part.split(',').map(|number| number.parse().expect("a number")).collect();
+        Cue { from: moment(from), to: moment(to), sheet: sheet.to_owned(), part: part.try_into().expect("four") }
+    };
+    body.split("\n\n").map(read).collect()
+}
+
+/// `hh:mm:ss.ttt` in seconds.
+fn moment(text: &str) -> f64 {
+    assert_eq!(12, text.len(), "{text}");
+    text.split(':').fold(0.0, |sum, part| sum * 60.0 + part.parse::<f64>().expect("a number"))
+}
+
+#[tokio::test]
+async fn a_storyboard_names_parts_that_lie_within_its_sheets_from_begin_to_end() {
+    let Some(h) = MediaHarness::ffmpeg().await else { return };
+    for (name, ..) in GOOD {
+        let case = MediaHarness::new(h.transcoder.clone());
+        let input = case.input(name);
+        let info = case.probe(&input).await.expect("the fixture is a video");
+        let seconds = info.duration_ms.expect("the fixture says how long it is") as f64 / 1000.0;
+        let output = case.output("storyboard");
+        let made = case.transcoder.storyboard(&input, &info, &output, &CancellationToken::new()).await;
+        let files = made.expect("the fixture has pictures");
+        let types: Vec<_> = files.iter().map(|file| file.content_type).collect();
+        assert_eq!(["text/vtt", "image/jpeg"], *types, "{name}");
+        let text = fs::read_to_string(output.join(&files[0].name)).expect("the index is there");
+        check_cues(&cues(&text), seconds, &files[1].name, &output);
+    }
+}
+
+fn check_cues(cues: &[Cue], seconds: f64, sheet: &str, folder: &Path) {
+    let size = field(&folder.join(sheet), "stream=width,height");
+    let (width, height) = size.split_once(',').expect("two numbers");
+    let (width, height): (u32, u32) = (width.parse().expect("a number"), height.parse().expect("a number"));
+    assert!(cues.len() as f64 >= seconds - 1.0, "{cues:?}");
+    assert!(cues[0].from == 0.0 && cues.windows(2).all(|pair| pair[0].to == pair[1].from), "{cues:?}");
+    assert!(cues.iter().all(|cue| cue.from < cue.to && cue.sheet == sheet), "{cues:?}");
+    let end = cues.last().expect("there is a cue").to;
+    assert!((seconds - end).abs() < 1.0, "{end} is not {seconds}");
+    let mut parts: Vec<_> = cues.iter().map(|cue| cue.part).collect();
+    for [x, y, w, h] in &parts {
+        assert!(*w > 0 && *h > 0 && x + w <= width && y + h <= height, "{x},{y},{w},{h} of {size}");
+    }
+    parts.sort_unstable();
+    parts.dedup();
+    assert_eq!(cues.len(), parts.len(), "each has a part of its own");
+}
+
+#[tokio::test]
+async fn the_pictures_of_a_storyboard_show_the_moments_their_cues_name() {
+    let Some(h) = MediaHarness::ffmpeg().await else { return };
+    // Three seconds of black, then three of white.
+    let colours = "-f lavfi -i color=black:s=320x240:r=25:d=3 -f lavfi -i color=white:s=320x240:r=25:d=3 \
+                   -filter_complex [0][1]concat=n=2:v=1 -c:v libx264 -preset ultrafast";
+    let input = make_source(&h, "colours.mp4", colours);
+    let info = h.probe(&input).await.expect("it is a video");
+    let output = h.output("storyboard");
+    let made = h.transcoder.storyboard(&input, &info, &output, &CancellationToken::new()).await;
+    let files = made.expect("it has pictures");
+    let text = fs::read_to_string(output.join(&files[0].name)).expect("the index is there");
+    for cue in cues(&text) {
+        let shown = brightness(&output.join(&cue.sheet), cue.part);
+        // A frame to either side of the cut belongs to either.
+        if cue.to <= 2.9 || cue.from >= 3.1 {
+            assert_eq!(cue.from >= 3.0, shown > 128, "{cue:?} shows {shown}");
+        }
+    }
+}
+
+/// The average brightness of a part of a picture, 0 to 255.
+fn brightness(picture: &Path, [x, y, w, h]: [u32; 4]) -> u8 {
+    let filter = format!("crop={w}:{h}:{x}:{y},scale=1:1:flags=area,format=gray");
+    let output = Command::new("ffmpeg")
+        .args(["-v", "error", "-nostdin", "-i"])
+        .arg(picture)
+        .args(["-vf", &filter, "-f", "rawvideo", "-"])
+        .output()
+        .expect("ffmpeg runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    output.stdout[0]
+}
+
+#[tokio::test]
+async fn a_long_video_gets_two_sheets_and_no_more() {
+    let Some(h) = MediaHarness::ffmpeg().await else { return };
+    let input =
+        make_source(&h, "long.mp4", "-f lavfi -i testsrc=s=64x64:r=5:d=600 -c:v libx264 -preset ultrafast -g 25");
+    let info = h.probe(&input).await.expect("it is a video");
+    let output = h.output("storyboard");
+    let made = h.transcoder.storyboard(&input, &info, &output, &CancellationToken::new()).await;
+    let files = made.expect("it has pictures");
+    assert_eq!(3, files.len(), "{files:?}");
+    let text = fs::read_to_string(output.join(&files[0].name)).expect("the index is there");
+    let cues = cues(&text);
+    assert!((195..=200).contains(&cues.len()), "{}", cues.len());
+    let sheets: Vec<_> = files[1..].iter().map(|file| file.name.as_str()).collect();
+    assert!(
+        cues[..100].iter().all(|cue| cue.sheet == sheets[0]) && cues[100..].iter().all(|cue| cue.sheet == sheets[1])
+    );
+}
+
 #[tokio::test]
 async fn odd_sources_are_made_playable() {
     let Some(h) = MediaHarness::ffmpeg().await else { return };

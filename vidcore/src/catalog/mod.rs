@@ -10,6 +10,7 @@ use crate::page::Position;
 use crate::store::{Causes, Outcome, StoreError};
 
 mod input;
+mod progress;
 pub mod search;
 pub mod service;
 #[cfg(feature = "sqlite")]
@@ -132,9 +133,9 @@ pub trait CatalogStore: Send + Sync {
     /// [`CatalogError::NotFound`] (also when trashed already), [`CatalogError::VersionMismatch`].
     async fn trash_video(&self, command: TrashVideo, causes: Causes) -> Result<Outcome<Video>, CatalogError>;
 
-    /// Takes the video out of the trash. One that was being processed is `uploaded`; it, and one of
-    /// whose current source some rendition is still to be made, needs the `process` job among `causes`.
-    /// For every other video the jobs among `causes` are left out.
+    /// Takes the video out of the trash. One that was being processed is `uploaded`; it, one of whose
+    /// current source some rendition is still to be made, and one of which the trashing stopped a job,
+    /// needs the `process` job among `causes`. For every other video the jobs among `causes` are left out.
     ///
     /// # Errors
     /// [`CatalogError::NotFound`] (also when it is not in the trash), [`CatalogError::VersionMismatch`].

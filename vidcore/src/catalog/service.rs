@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::auth::Actor;
 use crate::cache::{Cached, ReadThrough};
+use crate::catalog::progress::progress;
 use crate::catalog::view::{RenditionView, StatusView, VideoView};
 use crate::catalog::{
     CatalogError, NewVideo, OwnerScope, POPULAR, PatchVideo, TrashVideo, VIDEO_PAGES, Video, VideoPatch, VideoStatus,
@@ -14,7 +15,7 @@ use crate::catalog::{
 use crate::events::NewChange;
 use crate::id::{UserId, VideoId};
 use crate::idempotency::IdempotencyKey;
-use crate::jobs::{JobFilter, JobState};
+use crate::jobs::JobFilter;
 use crate::media::jobs::process_job;
 use crate::media::{RenditionStatus, Transcoder as _};
 use crate::page::{Page, PageLimit, Position};
@@ -23,6 +24,9 @@ use crate::store::{Causes, Outcome};
 
 /// How far relevance search may be paged: it is sorted by a score, so its pages are offsets.
 pub const SEARCH_DEPTH: u32 = 1000;
+
+/// How many of a video's latest jobs its progress is read from: more than one run has.
+const JOBS_LOOKED_AT: u16 = 32;
 
 /// How often a restore is begun anew when the video changes under it.
 const RESTORE_TRIES: u32 = 3;
@@ -266,20 +270,20 @@ impl Catalog {
     pub async fn status(&self, actor: Option<&Actor>, id: VideoId) -> Result<StatusView, CatalogError> {
         let video = self.visible(actor, id).await?;
         let renditions = self.parts.store.renditions(id).await?;
-        let filter = JobFilter { video: Some(id), state: Some(JobState::Leased), ..JobFilter::default() };
-        let running = self.parts.store.jobs(&filter, None, 1).await.map_err(into_catalog)?;
-        // The job itself ends a moment after the last rendition it published.
-        let settled = renditions.iter().all(|it| matches!(it.status, RenditionStatus::Ready | RenditionStatus::Failed));
-        let progress = match running.first() {
-            _ if video.status == VideoStatus::Ready && settled => 1000,
-            Some(job) => job.progress,
-            None => 0,
+        // A finished video is what is asked about most; its jobs need not be looked at.
+        let is_whole = renditions.iter().all(|row| row.status == RenditionStatus::Ready);
+        let jobs = match video.status {
+            VideoStatus::Ready if is_whole => Vec::new(),
+            _ => {
+                let filter = JobFilter { video: Some(id), ..JobFilter::default() };
+                self.parts.store.jobs(&filter, None, JOBS_LOOKED_AT).await.map_err(into_catalog)?
+            }
         };
         Ok(StatusView {
             id,
             status: video.status,
             playable: video.is_playable(),
-            progress,
+            progress: progress(video.status, &renditions, &jobs),
             transcoder: self.parts.transcoder.name().to_owned(),
             failure: video.failure,
             renditions: renditions.into_iter().map(RenditionView::from).collect(),
@@ -303,9 +307,9 @@ impl Catalog {
         if self.parts.store.count_view(id).await? { Ok(()) } else { Err(CatalogError::NotFound) }
     }
 
-    /// Processes the current source again: what failed is tried once more, what is ready stays, and so
-    /// does the status of a video that is `ready` with it. While a job for the source is live, that one
-    /// goes on and no second is made.
+    /// Processes the current source again: what is missing is made (renditions that failed or never were,
+    /// poster, storyboard), what is ready stays, and so does the status of a video that is `ready` with it.
+    /// Whatever a live job makes already is not made by a second one.
     ///
     /// # Errors
     /// [`CatalogError::NotFound`]; [`CatalogError::WrongState`] for a draft.

@@ -9,7 +9,7 @@ use crate::catalog::{
 };
 use crate::clock::Timestamp;
 use crate::id::{UserId, VideoId};
-use crate::jobs::MEDIA_QUEUE;
+use crate::jobs::QUEUES_OF_VIDEOS;
 use crate::media::RenditionKind;
 use crate::page::Position;
 use crate::store::sqlite::{Fail, SqliteStore, json, named, refuse};
@@ -18,8 +18,8 @@ use crate::store::{Causes, Outcome};
 type Result<T, E = Fail<CatalogError>> = std::result::Result<T, E>;
 
 const SELECT: &str = "SELECT v.id, u.id AS owner_id, u.handle AS owner_handle, v.title, v.description, v.tags,
-    v.visibility, v.status, v.version, v.failure, v.duration_ms, v.width, v.height, v.poster_key, v.playback_kind,
-    v.playback_epoch, v.views, v.created_at_ms, v.updated_at_ms, v.published_at_ms, v.deleted_at_ms, v.purge_at_ms
+    v.visibility, v.status, v.version, v.failure, v.duration_ms, v.width, v.height, v.poster_key, v.storyboard_key,
+    v.playback_kind, v.playback_epoch, v.views, v.created_at_ms, v.updated_at_ms, v.published_at_ms, v.deleted_at_ms, v.purge_at_ms
     FROM videos v JOIN users u ON u.pk = v.owner_pk";
 
 /// The condition of every public list, word for word that of the partial indexes.
@@ -41,6 +41,7 @@ fn video_from(row: &Row<'_>) -> rusqlite::Result<Video> {
         width: row.get("width")?,
         height: row.get("height")?,
         poster_key: row.get("poster_key")?,
+        storyboard_key: row.get("storyboard_key")?,
         playback_kind: row.get::<_, Option<String>>("playback_kind")?.as_deref().and_then(RenditionKind::parse),
         playback_epoch: row.get("playback_epoch")?,
         views: row.get::<_, i64>("views")?.unsigned_abs(),
@@ -122,21 +123,36 @@ fn settle_processing(db: &Connection, id: VideoId) -> rusqlite::Result<()> {
         .map(|_| ())
 }
 
-/// Whether the trashing kept something from being made: nothing was begun, or not all of what was
-/// planned came to an end.
+/// Whether the trashing kept something from being made: nothing was begun, not all of what was planned came
+/// to an end, or a job stopped.
 fn waits_for_processing(db: &Connection, video: &Video) -> rusqlite::Result<bool> {
     match video.status {
         VideoStatus::Uploaded => Ok(true),
-        // Index sources_one_current.
-        VideoStatus::Ready => db
-            .prepare_cached(
-                "SELECT EXISTS (SELECT 1 FROM renditions r JOIN sources s ON s.pk = r.source_pk
-                    WHERE s.video_pk = (SELECT pk FROM videos WHERE id = :id) AND s.current = 1
-                        AND r.status IN ('planned', 'encoding'))",
-            )?
-            .query_row(named_params! {":id": video.id}, |row| row.get(0)),
-        VideoStatus::Draft | VideoStatus::Processing | VideoStatus::Failed => Ok(false),
+        VideoStatus::Ready => Ok(has_unmade(db, video.id)? || lost_jobs(db, video)?),
+        VideoStatus::Failed => lost_jobs(db, video),
+        VideoStatus::Draft | VideoStatus::Processing => Ok(false),
     }
+}
+
+fn has_unmade(db: &Connection, id: VideoId) -> rusqlite::Result<bool> {
+    // Index sources_one_current.
+    db.prepare_cached(
+        "SELECT EXISTS (SELECT 1 FROM renditions r JOIN sources s ON s.pk = r.source_pk
+            WHERE s.video_pk = (SELECT pk FROM videos WHERE id = :id) AND s.current = 1
+                AND r.status IN ('planned', 'encoding'))",
+    )?
+    .query_row(named_params! {":id": id}, |row| row.get(0))
+}
+
+/// Whether the trashing stopped a job, such as that of a picture. One that somebody stopped since counts too:
+/// a job that finds nothing to do is cheap.
+fn lost_jobs(db: &Connection, video: &Video) -> rusqlite::Result<bool> {
+    // Index jobs_video.
+    db.prepare_cached(
+        "SELECT EXISTS (SELECT 1 FROM jobs WHERE video_id = :id AND queue IN ('video', 'media')
+            AND ((state = 'cancelled' AND finished_at_ms >= :since) OR (state = 'leased' AND cancel_requested = 1)))",
+    )?
+    .query_row(named_params! {":id": video.id, ":since": video.deleted_at}, |row| row.get(0))
 }
 
 fn trash(db: &Connection, command: &TrashVideo) -> rusqlite::Result<()> {
@@ -238,10 +254,10 @@ impl CatalogStore for SqliteStore {
     }
 
     async fn trash_video(&self, command: TrashVideo, causes: Causes) -> Result<Outcome<Video>, CatalogError> {
-        self.command("trash a video", causes, move |db, now| {
+        self.command_with("trash a video", causes, move |db, now, effects| {
             let video = find_owned(db, command.id, command.owner, false)?;
             demand_version(&video, command.expected)?;
-            crate::jobs::sqlite::cancel_of_video(db, command.id, MEDIA_QUEUE, now)?;
+            crate::jobs::sqlite::cancel_of_video(db, command.id, &QUEUES_OF_VIDEOS, now, effects)?;
             settle_processing(db, command.id)?;
             trash(db, &command)?;
             find_owned(db, command.id, None, true)

@@ -116,7 +116,7 @@ pub struct Video {
     pub version: i64,
     /// Why the last processing failed, for a person.
     pub failure: Option<String>,
-    /// Length of the current source in milliseconds, once known.
+    /// Length in milliseconds of the source that is played, once known.
     pub duration_ms: Option<i64>,
     /// Width in pixels as shown (after rotation), once known.
     pub width: Option<u32>,
@@ -124,6 +124,8 @@ pub struct Video {
     pub height: Option<u32>,
     /// Object key of the poster, once there is one.
     pub poster_key: Option<String>,
+    /// Object key of the storyboard's WebVTT file, once there is one.
+    pub storyboard_key: Option<String>,
     /// How it is played, once it is playable.
     pub playback_kind: Option<RenditionKind>,
     /// Raised to kill every playback link given out before.

@@ -30,6 +30,9 @@ pub struct PlaybackLinks {
     pub url: String,
     /// Path of the poster, if there is one.
     pub poster_url: Option<String>,
+    /// Path of the storyboard, if there is one: a WebVTT file whose cues name parts of the pictures beside it
+    /// (`sheet.jpg#xywh=0,0,160,90`, W3C Media Fragments 1.0).
+    pub storyboard_url: Option<String>,
     /// When the links end; `null` for those of public and unlisted videos.
     pub expires_at: Option<Timestamp>,
 }
@@ -161,7 +164,7 @@ pub struct StatusView {
     pub status: VideoStatus,
     /// Whether it can be played now.
     pub playable: bool,
-    /// 0 to 1000 permille of the running job; 1000 once the video is ready and no rendition is on its way.
+    /// 0 to 1000 permille over all renditions; 1000 once the video is ready and none is on its way.
     pub progress: u16,
     /// Which transcoder this server uses: `ffmpeg` or `simulated`; `detecting` for a moment after the start.
     pub transcoder: String,

@@ -85,17 +85,17 @@ const RULES: &[Rule] = &[
         check: Check::Processing,
         noun: Noun::Video,
         explanation: "It is processing, but no live job makes its renditions.",
-        sql:
-            "SELECT v.id FROM videos v WHERE v.status = 'processing' AND NOT EXISTS (
-                SELECT 1 FROM jobs j WHERE j.video_id = v.id AND j.queue = 'media' AND j.state IN ('queued', 'leased'))",
+        sql: "SELECT v.id FROM videos v WHERE v.status = 'processing' AND NOT EXISTS (
+                SELECT 1 FROM jobs j WHERE j.video_id = v.id AND j.queue IN ('video', 'media')
+                    AND j.state IN ('queued', 'leased'))",
     },
     Rule {
         check: Check::Uploaded,
         noun: Noun::Video,
         explanation: "It waits for its processing, but no live job will begin it.",
-        sql:
-            "SELECT v.id FROM videos v WHERE v.status = 'uploaded' AND v.deleted_at_ms IS NULL AND NOT EXISTS (
-                SELECT 1 FROM jobs j WHERE j.video_id = v.id AND j.queue = 'media' AND j.state IN ('queued', 'leased'))",
+        sql: "SELECT v.id FROM videos v WHERE v.status = 'uploaded' AND v.deleted_at_ms IS NULL AND NOT EXISTS (
+                SELECT 1 FROM jobs j WHERE j.video_id = v.id AND j.queue IN ('video', 'media')
+                    AND j.state IN ('queued', 'leased'))",
     },
     Rule {
         check: Check::Ready,
@@ -134,6 +134,13 @@ const RULES: &[Rule] = &[
         explanation: "Its poster is not recorded.",
         sql: "SELECT v.id FROM videos v WHERE v.poster_key IS NOT NULL AND NOT EXISTS (
                 SELECT 1 FROM objects o WHERE o.key = v.poster_key)",
+    },
+    Rule {
+        check: Check::ObjectRow,
+        noun: Noun::Video,
+        explanation: "Its storyboard is not recorded.",
+        sql: "SELECT v.id FROM videos v WHERE v.storyboard_key IS NOT NULL AND NOT EXISTS (
+                SELECT 1 FROM objects o WHERE o.key = v.storyboard_key)",
     },
     Rule {
         check: Check::Quota,

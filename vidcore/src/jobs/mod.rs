@@ -164,8 +164,14 @@ pub const JOB_CANCELS: &str = "job_cancels";
 /// The topic of notices that a queue which was paused goes on; the key is its name.
 pub const JOB_RESUMES: &str = "job_resumes";
 
-/// The queue of jobs that make renditions.
+/// The queue of jobs that make renditions and pictures, which may take hours.
 pub const MEDIA_QUEUE: &str = "media";
+
+/// The queue of jobs that plan what is to be made of a video and say what became of it, which take moments.
+pub const VIDEO_QUEUE: &str = "video";
+
+/// The queues whose jobs end when their video is trashed or gets a new source.
+pub(crate) const QUEUES_OF_VIDEOS: [&str; 2] = [VIDEO_QUEUE, MEDIA_QUEUE];
 
 /// Jobs as rows of the database that holds the videos they are about.
 ///

@@ -9,7 +9,7 @@ use crate::idempotency::IdempotencyKey;
 use crate::jobs::input::{check_new, is_name};
 use crate::jobs::view::{Detail, JobView, JobWithHistory};
 use crate::jobs::{JOB_RESUMES, Job, JobError, JobFilter, JobState, NewJob, QueueName, QueueStats, Replay};
-use crate::media::jobs::FAIL_VIDEO;
+use crate::media::jobs::{FAIL_VIDEO, SETTLE_VIDEO};
 use crate::page::{Page, PageLimit, Position};
 use crate::platform::parts::Parts;
 use crate::storage::verify::GIVE_UP_UPLOAD;
@@ -17,7 +17,7 @@ use crate::store::{Causes, Outcome};
 
 /// The jobs that settle what a dead or cancelled one left unsettled. Nothing would follow them: without
 /// them a video stays `processing`, or an upload `verifying`, for ever.
-const LAST_WORDS: [&str; 2] = [FAIL_VIDEO, GIVE_UP_UPLOAD];
+const LAST_WORDS: [&str; 3] = [FAIL_VIDEO, SETTLE_VIDEO, GIVE_UP_UPLOAD];
 
 /// The most jobs one bulk replay queues: they are one transaction, and others wait for it.
 const REPLAY_LIMIT: u16 = 500;

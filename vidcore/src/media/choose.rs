@@ -137,6 +137,10 @@ impl Transcoder for Choice {
         self.known().await.transcoder.encode(request).await
     }
 
+    fn makes_pictures(&self) -> bool {
+        self.now().is_some_and(|chosen| chosen.transcoder.makes_pictures())
+    }
+
     async fn poster(
         &self,
         input: &Path,
@@ -145,6 +149,16 @@ impl Transcoder for Choice {
         cancel: &CancellationToken,
     ) -> Result<Option<OutputFile>, MediaError> {
         self.known().await.transcoder.poster(input, info, output, cancel).await
+    }
+
+    async fn storyboard(
+        &self,
+        input: &Path,
+        info: &MediaInfo,
+        output: &Path,
+        cancel: &CancellationToken,
+    ) -> Result<Vec<OutputFile>, MediaError> {
+        self.known().await.transcoder.storyboard(input, info, output, cancel).await
     }
 }
 

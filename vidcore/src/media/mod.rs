@@ -8,12 +8,15 @@ use crate::clock::Timestamp;
 use crate::id::{RenditionId, SourceId, VideoId};
 use crate::store::{Causes, Fence, StoreError};
 
+mod attempt;
 mod choose;
 mod complaint;
 pub mod ffmpeg;
 pub mod hls;
 pub mod jobs;
 pub mod ladder;
+pub(crate) mod make_pictures;
+pub(crate) mod make_rendition;
 mod master_playlist;
 pub mod playback;
 pub mod probe;
@@ -22,16 +25,18 @@ pub(crate) mod process_video;
 pub mod rendition;
 pub mod sandbox;
 pub(crate) mod scratch;
+pub(crate) mod settle_video;
 pub mod simulated;
 pub mod sniff;
 #[cfg(feature = "sqlite")]
 pub(crate) mod sqlite;
+pub mod storyboard;
 pub mod transcoder;
 
 pub use choose::DETECTING;
 pub(crate) use choose::{Choice, choose};
 pub use playback::Playback;
-pub use rendition::{NewObject, PlannedRendition, Rendition, RenditionKind, RenditionStatus, Source};
+pub use rendition::{NewObject, PlannedRendition, Rendition, RenditionKind, RenditionStatus, Source, SourceFacts};
 pub use transcoder::{EncodeRequest, Encoded, MediaError, MediaInfo, OutputFile, Progress, RenditionPlan, Transcoder};
 
 /// A rendition whose objects are all stored and that is to become visible.
@@ -51,14 +56,31 @@ pub struct PublishRendition {
     pub now: Timestamp,
 }
 
+/// A verdict on a video of which nothing more is made.
+#[derive(Debug, Clone)]
+pub struct SettleVideo {
+    /// The job that brings it.
+    pub fence: Fence,
+    /// The video.
+    pub video: VideoId,
+    /// Why the video fails, if it does; also why a rendition does that is not among `renditions`.
+    pub reason: String,
+    /// Why these renditions were not made.
+    pub renditions: Vec<(RenditionId, String)>,
+    /// Now.
+    pub now: Timestamp,
+}
+
 /// Renditions, their sources and their objects as rows.
 ///
 /// # Contract
 /// * Every mutating method is fenced: if the job is not leased under the fence's token, nothing is
 ///   written and the answer is [`CatalogError::Fenced`].
 /// * An output prefix is a row before the first object under it is put.
-/// * Publishing is one transaction: rendition `encoding → ready`, its objects, and on the first one
-///   the video's move to `ready`.
+/// * Publishing is one transaction: rendition `encoding → ready`, its objects, and on the source's first
+///   one the video's move to `ready`.
+/// * A video shows length, size and pictures of the source that is played; as long as none is, of the one
+///   that was looked at last.
 #[async_trait]
 pub trait RenditionStore: Send + Sync {
     /// The current source of a video.
@@ -70,6 +92,9 @@ pub trait RenditionStore: Send + Sync {
     /// The ready renditions that are played now, best first: those of the newest source that has any,
     /// so that a video stays playable while a new source is processed.
     async fn playable_renditions(&self, video: VideoId) -> Result<Vec<Rendition>, StoreError>;
+
+    /// What is known of a source; `None` if there is none of this id.
+    async fn source_facts(&self, source: SourceId) -> Result<Option<SourceFacts>, StoreError>;
 
     /// Moves the video to `processing` and returns the source. A video that is `ready` with a rendition
     /// of this very source stays `ready`.
@@ -121,7 +146,7 @@ pub trait RenditionStore: Send + Sync {
     /// [`CatalogError::Fenced`].
     async fn fail_rendition(&self, fence: Fence, rendition: RenditionId, reason: String) -> Result<(), CatalogError>;
 
-    /// Records an output prefix that belongs to no rendition (a poster's).
+    /// Records an output prefix that belongs to no rendition (a poster's, a storyboard's).
     ///
     /// # Errors
     /// [`CatalogError::Fenced`].
@@ -133,7 +158,8 @@ pub trait RenditionStore: Send + Sync {
         now: Timestamp,
     ) -> Result<(), CatalogError>;
 
-    /// Makes a stored poster the video's.
+    /// Makes a stored poster the source's, and the video's as far as the source is shown. A source that has
+    /// one keeps it.
     ///
     /// # Errors
     /// [`CatalogError::Fenced`]; [`CatalogError::NotFound`] if the video was trashed or the source is no
@@ -147,19 +173,28 @@ pub trait RenditionStore: Send + Sync {
         causes: Causes,
     ) -> Result<(), CatalogError>;
 
-    /// Moves `uploaded | processing → failed` with a reason; a video that an earlier source keeps playable
-    /// is `ready` instead, with the same reason. The current source's renditions that are not made yet fail
-    /// with it, also those of a video that is `ready` by another one. A video in another state keeps it;
-    /// nothing at all is done if the video is trashed or has a live job that processes it.
+    /// Makes a stored storyboard the source's, and the video's as far as the source is shown: its WebVTT
+    /// file comes first, then the sheets. A source that has one keeps it.
     ///
     /// # Errors
-    /// [`CatalogError::Fenced`].
-    async fn fail_video(
+    /// [`CatalogError::Fenced`]; [`CatalogError::NotFound`] if the video was trashed or the source is no
+    /// longer current.
+    async fn publish_storyboard(
         &self,
         fence: Fence,
-        video: VideoId,
-        reason: String,
+        source: SourceId,
+        objects: Vec<NewObject>,
         now: Timestamp,
         causes: Causes,
     ) -> Result<(), CatalogError>;
+
+    /// Ends what nobody makes any more. Renditions of the current source that are not made and that no live
+    /// job makes become `failed`. Once none is on its way, a video that is `uploaded` or `processing` moves to
+    /// `failed` with the reason, or to `ready` if something of the source is ready; one that an earlier
+    /// source keeps playable is `ready`, with the reason. Nothing at all is done if the video is trashed or
+    /// has a live job that plans its renditions.
+    ///
+    /// # Errors
+    /// [`CatalogError::Fenced`].
+    async fn settle_video(&self, command: SettleVideo, causes: Causes) -> Result<(), CatalogError>;
 }

@@ -191,6 +191,16 @@ impl Playback {
         self.object(playable, playable.video.poster_key.as_deref().ok_or(PlaybackError::NotFound)?).await
     }
 
+    /// A file of the storyboard: its WebVTT file, or a sheet that stands in it.
+    ///
+    /// # Errors
+    /// [`PlaybackError::NotFound`].
+    pub async fn storyboard(&self, playable: &Playable, file: &str) -> Result<PlayableObject, PlaybackError> {
+        let index = playable.video.storyboard_key.as_deref().ok_or(PlaybackError::NotFound)?;
+        let (prefix, _) = index.rsplit_once('/').ok_or(PlaybackError::NotFound)?;
+        self.object(playable, &format!("{prefix}/{file}")).await
+    }
+
     /// Streams an object, or a part of it (byte offsets, end exclusive).
     ///
     /// # Errors

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
 use crate::id::{RenditionId, SourceId, UploadId, VideoId};
+use crate::media::MediaInfo;
 
 /// Where a rendition is on its way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -24,7 +25,7 @@ pub enum RenditionStatus {
 
 impl RenditionStatus {
     /// Allowed moves: `planned → encoding → ready | failed`; `encoding | failed → encoding` by a later attempt;
-    /// `planned → failed` when the job dies first.
+    /// `planned → failed` when its job dies first.
     pub fn can_become(self, next: Self) -> bool {
         use RenditionStatus::{Encoding, Failed, Planned, Ready};
         matches!((self, next), (Planned | Encoding | Failed, Encoding) | (Encoding, Ready | Failed) | (Planned, Failed))
@@ -95,6 +96,17 @@ pub struct Source {
     pub sha256: [u8; 32],
     /// `video/mp4` and the like, judged by content.
     pub content_type: String,
+}
+
+/// What is known of a source besides its file.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SourceFacts {
+    /// What the probe found, once there was one.
+    pub info: Option<MediaInfo>,
+    /// The key of its poster, once there is one.
+    pub poster_key: Option<String>,
+    /// The key of its storyboard's WebVTT file, once there is one.
+    pub storyboard_key: Option<String>,
 }
 
 /// One playable form of a source.

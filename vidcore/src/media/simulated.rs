@@ -187,6 +187,10 @@ impl Transcoder for SimulatedTranscoder {
         Ok(Encoded { files: Vec::new(), bandwidth: None, codecs: None, width: plan.width, height: plan.height })
     }
 
+    fn makes_pictures(&self) -> bool {
+        false
+    }
+
     async fn poster(
         &self,
         _input: &Path,
@@ -195,5 +199,15 @@ impl Transcoder for SimulatedTranscoder {
         _cancel: &CancellationToken,
     ) -> Result<Option<OutputFile>, MediaError> {
         Ok(None)
+    }
+
+    async fn storyboard(
+        &self,
+        _input: &Path,
+        _info: &MediaInfo,
+        _output: &Path,
+        _cancel: &CancellationToken,
+    ) -> Result<Vec<OutputFile>, MediaError> {
+        Ok(Vec::new())
     }
 }

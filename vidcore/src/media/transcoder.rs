@@ -160,6 +160,9 @@ pub trait Transcoder: fmt::Debug + Send + Sync + 'static {
     /// Makes one rendition.
     async fn encode(&self, request: EncodeRequest) -> Result<Encoded, MediaError>;
 
+    /// Whether it makes posters and storyboards.
+    fn makes_pictures(&self) -> bool;
+
     /// Makes a poster (`poster.jpg` in `output`); `None` if this transcoder makes none.
     async fn poster(
         &self,
@@ -168,4 +171,15 @@ pub trait Transcoder: fmt::Debug + Send + Sync + 'static {
         output: &Path,
         cancel: &CancellationToken,
     ) -> Result<Option<OutputFile>, MediaError>;
+
+    /// Makes a storyboard: pictures at equal distances, many to a sheet, and a WebVTT file
+    /// ([`INDEX`](crate::media::storyboard::INDEX), the first of the answer) whose cues say where each is.
+    /// Nothing if this transcoder makes none, or the file does not say how long it is.
+    async fn storyboard(
+        &self,
+        input: &Path,
+        info: &MediaInfo,
+        output: &Path,
+        cancel: &CancellationToken,
+    ) -> Result<Vec<OutputFile>, MediaError>;
 }

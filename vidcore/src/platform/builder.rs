@@ -14,10 +14,13 @@ use crate::jobs::Jobs;
 use crate::jobs::dispatcher::{Dispatcher, LocalDispatcher};
 use crate::jobs::retry::RetryPolicy;
 use crate::jobs::worker::{AnnounceJobs, Handlers, JobHandler, Worker, WorkerOptions, WorkerParts};
-use crate::jobs::{MEDIA_QUEUE, UPLOADS_QUEUE};
+use crate::jobs::{MEDIA_QUEUE, UPLOADS_QUEUE, VIDEO_QUEUE};
 use crate::keys::{KeyError, KeyRing};
-use crate::media::jobs::{FAIL_VIDEO, FailVideo, PROCESS_VIDEO};
+use crate::media::jobs::{FAIL_VIDEO, MAKE_POSTER, MAKE_RENDITION, MAKE_STORYBOARD, PROCESS_VIDEO, SETTLE_VIDEO};
+use crate::media::make_pictures::{MakePicture, Picture};
+use crate::media::make_rendition::MakeRendition;
 use crate::media::process_video::ProcessVideo;
+use crate::media::settle_video::{FailVideo, Settle};
 use crate::media::{Choice, MediaError, Playback, Transcoder};
 use crate::notify::{LocalNotify, Notify};
 use crate::page::CursorCodec;
@@ -280,21 +283,26 @@ impl PlatformBuilder {
     }
 }
 
-/// Who runs the jobs that make renditions, beside those of the program's own.
+/// Who runs the jobs that make renditions and pictures, beside those of the program's own.
 fn long_jobs(parts: &Arc<Parts>, own: Handlers) -> Handlers {
-    own.with(MEDIA_QUEUE, PROCESS_VIDEO, Arc::new(ProcessVideo(Arc::clone(parts)))).with(
-        MEDIA_QUEUE,
-        FAIL_VIDEO,
-        Arc::new(FailVideo(Arc::clone(parts))),
-    )
+    let picture = |picture| Arc::new(MakePicture(Arc::clone(parts), picture));
+    own.with(MEDIA_QUEUE, MAKE_RENDITION, Arc::new(MakeRendition(Arc::clone(parts))))
+        .with(MEDIA_QUEUE, MAKE_POSTER, picture(Picture::Poster))
+        .with(MEDIA_QUEUE, MAKE_STORYBOARD, picture(Picture::Storyboard))
+        // A follow-up stays in the queue of the job it follows.
+        .with(MEDIA_QUEUE, SETTLE_VIDEO, Arc::new(Settle(Arc::clone(parts))))
+        // These waited in this queue before they had one of their own.
+        .with(MEDIA_QUEUE, PROCESS_VIDEO, Arc::new(ProcessVideo(Arc::clone(parts))))
+        .with(MEDIA_QUEUE, FAIL_VIDEO, Arc::new(FailVideo(Arc::clone(parts))))
 }
 
 fn short_jobs(parts: &Arc<Parts>) -> Handlers {
-    Handlers::new().with(UPLOADS_QUEUE, VERIFY_UPLOAD, Arc::new(VerifyUpload(Arc::clone(parts)))).with(
-        UPLOADS_QUEUE,
-        GIVE_UP_UPLOAD,
-        Arc::new(GiveUpUpload(Arc::clone(parts))),
-    )
+    Handlers::new()
+        .with(UPLOADS_QUEUE, VERIFY_UPLOAD, Arc::new(VerifyUpload(Arc::clone(parts))))
+        .with(UPLOADS_QUEUE, GIVE_UP_UPLOAD, Arc::new(GiveUpUpload(Arc::clone(parts))))
+        .with(VIDEO_QUEUE, PROCESS_VIDEO, Arc::new(ProcessVideo(Arc::clone(parts))))
+        .with(VIDEO_QUEUE, SETTLE_VIDEO, Arc::new(Settle(Arc::clone(parts))))
+        .with(VIDEO_QUEUE, FAIL_VIDEO, Arc::new(FailVideo(Arc::clone(parts))))
 }
 
 /// A store with what came with it.

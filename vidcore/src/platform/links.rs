@@ -5,6 +5,7 @@ use crate::catalog::view::PlaybackLinks;
 use crate::clock::Timestamp;
 use crate::id::{UploadId, VideoId};
 use crate::media::RenditionKind;
+use crate::media::storyboard::INDEX;
 
 /// Where the API is mounted.
 pub const API_PREFIX: &str = "/api/v1";
@@ -63,7 +64,8 @@ impl Links {
         };
         let root = format!("{}/playback/{grant}", self.base);
         let poster_url = video.poster_key.as_ref().map(|_| format!("{root}/poster.jpg"));
-        Some(PlaybackLinks { kind, url: format!("{root}/{file}"), poster_url, expires_at })
+        let storyboard_url = video.storyboard_key.as_ref().map(|_| format!("{root}/storyboard/{INDEX}"));
+        Some(PlaybackLinks { kind, url: format!("{root}/{file}"), poster_url, storyboard_url, expires_at })
     }
 }
 

@@ -301,10 +301,10 @@ pub struct WorkerSettings {
     pub enabled: bool,
     /// What carries hints about jobs: `auto`, `local` or `redis`. Default `auto`.
     pub dispatcher: DispatcherChoice,
-    /// Long jobs run at once: renditions, and jobs of your own. Default 2.
+    /// Long jobs run at once: renditions and pictures, and jobs of your own. Default 2.
     pub concurrency: u16,
-    /// Short jobs run at once beside those, so that none waits for an encoding: checks of uploads, what follows
-    /// a death, housekeeping. Default 2.
+    /// Short jobs run at once beside those, so that none waits for an encoding: checks of uploads, looking at
+    /// sources, what follows a death, housekeeping. Default 2.
     pub short_concurrency: u16,
     /// The most jobs of one owner that run at once in one queue, over all workers; 0 sets no limit. Default 0.
     pub max_running_per_owner: u32,

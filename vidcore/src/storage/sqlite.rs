@@ -5,7 +5,7 @@ use rusqlite::{Connection, OptionalExtension, Row, named_params};
 
 use crate::clock::Timestamp;
 use crate::id::{UploadId, UserId};
-use crate::jobs::MEDIA_QUEUE;
+use crate::jobs::QUEUES_OF_VIDEOS;
 use crate::media::NewObject;
 use crate::storage::{CommitSource, NewUpload, StorageUsage, Upload, UploadError, UploadStatus, UploadStore};
 use crate::store::sqlite::{Fail, SqliteStore, named, refuse};
@@ -268,7 +268,7 @@ impl UploadStore for SqliteStore {
                 // Restoring plans the processing.
                 effects.causes.jobs.clear();
             }
-            crate::jobs::sqlite::cancel_of_video(db, upload.video, MEDIA_QUEUE, leased_now)?;
+            crate::jobs::sqlite::cancel_of_video(db, upload.video, &QUEUES_OF_VIDEOS, leased_now, effects)?;
             set_status(db, command.upload, UploadStatus::Verifying, UploadStatus::Complete, None, command.now)?;
             crate::media::sqlite::insert_object(db, upload.video, &command.object, command.now)?;
             Ok(make_current(db, &command)?)

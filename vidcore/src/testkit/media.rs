@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::SystemClock;
 use crate::media::ffmpeg::FfmpegTranscoder;
 use crate::media::simulated::SimulatedTranscoder;
+use crate::media::storyboard::INDEX;
 use crate::media::{EncodeRequest, MediaError, MediaInfo, Progress, RenditionKind, RenditionPlan, Transcoder};
 use crate::platform::settings::MediaSettings;
 use crate::testkit::require;
@@ -129,6 +130,7 @@ macro_rules! transcoder_contract {
                 plans_are_distinct_best_first_and_within_the_source,
                 an_encoding_makes_exactly_the_files_it_names,
                 progress_never_goes_back_and_ends_at_one,
+                pictures_are_made_where_they_are_promised_and_nowhere_else,
                 what_is_no_video_is_refused_with_a_sentence,
                 any_cut_of_a_file_is_judged_without_a_panic,
                 a_missing_original_is_not_the_files_fault,
@@ -145,6 +147,20 @@ macro_rules! transcoder_contract {
             }
         }
     )+ };
+}
+
+/// A job is written for each that is promised; a storyboard's index comes before its sheets.
+pub async fn pictures_are_made_where_they_are_promised_and_nowhere_else(h: &MediaHarness) {
+    let input = h.input("landscape.mp4");
+    let info = h.probe(&input).await.expect("the fixture is a video");
+    let cancel = CancellationToken::new();
+    let poster = h.transcoder.poster(&input, &info, &h.output("poster"), &cancel).await.expect("a poster or none");
+    let output = h.output("storyboard");
+    let storyboard = h.transcoder.storyboard(&input, &info, &output, &cancel).await.expect("pictures or none");
+    let promised = h.transcoder.makes_pictures();
+    assert_eq!((promised, promised), (poster.is_some(), storyboard.len() > 1));
+    assert_eq!(promised.then_some(INDEX), storyboard.first().map(|file| file.name.as_str()));
+    assert!(storyboard.iter().all(|file| output.join(&file.name).is_file()));
 }
 
 /// Sizes are as shown, after rotation, and the media type is by content.
@@ -260,8 +276,10 @@ pub async fn only_the_output_folder_is_written(h: &MediaHarness) {
     let made = h.transcoder.poster(&input, &info, &poster, &CancellationToken::new()).await.expect("a poster or none");
     let named: BTreeSet<_> = made.into_iter().map(|file| file.name).collect();
     assert_eq!(named, names_in(&poster));
+    let storyboard = h.output("storyboard");
+    h.transcoder.storyboard(&input, &info, &storyboard, &CancellationToken::new()).await.expect("pictures or none");
     assert_eq!(before, fs::read(&input).expect("the copy is there"));
-    let expected = BTreeSet::from(["source".to_owned(), plan.name, "poster".to_owned()]);
+    let expected = BTreeSet::from(["source".to_owned(), plan.name, "poster".to_owned(), "storyboard".to_owned()]);
     assert_eq!(expected, names_in(h.folder.path()));
 }
 

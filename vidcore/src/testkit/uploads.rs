@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::catalog::{TrashVideo, Video, VideoStatus};
 use crate::id::{UploadId, UserId, VideoId};
-use crate::jobs::{JobFilter, JobState, MEDIA_QUEUE, UPLOADS_QUEUE};
+use crate::jobs::{JobFilter, JobState, UPLOADS_QUEUE, VIDEO_QUEUE};
 use crate::storage::{NewUpload, StorageUsage, Upload, UploadError, UploadStatus};
 use crate::store::Causes;
 use crate::testkit::videos::VideoHarness;
@@ -294,7 +294,7 @@ pub async fn a_new_source_takes_the_place_of_the_old_one_and_stops_its_job(h: &V
     assert_eq!(VideoStatus::Uploaded, h.video(video.id).await.status);
     let beat = h.store.heartbeat(first.lease.fence(), Duration::from_secs(1), None).await;
     assert!(beat.expect("the lease is held").cancel);
-    let next = h.claim(MEDIA_QUEUE).await;
+    let next = h.claim(VIDEO_QUEUE).await;
     assert_eq!(h.process_job(&second).payload, next.job.payload);
     assert!(h.store.object(&first.source.object_key).await.expect("the store answers").is_some());
     assert_eq!(2000, usage(h, video.owner).await.stored_bytes);

@@ -13,7 +13,7 @@ use crate::catalog::{NewVideo, Video, Visibility};
 use crate::clock::{Clock, ManualClock, Timestamp};
 use crate::entropy::{Entropy, SeededEntropy};
 use crate::id::{JobId, RenditionId, SessionId, SourceId, UploadId, UserId, VideoId};
-use crate::jobs::{Claim, Lease, MEDIA_QUEUE, NewJob, QueueName, UPLOADS_QUEUE};
+use crate::jobs::{Claim, Lease, NewJob, QueueName, UPLOADS_QUEUE, VIDEO_QUEUE};
 use crate::media::jobs::PROCESS_VIDEO;
 use crate::media::{MediaInfo, NewObject, PlannedRendition, PublishRendition, Rendition, RenditionKind, Source};
 use crate::storage::verify::VERIFY_UPLOAD;
@@ -244,7 +244,7 @@ impl VideoHarness {
 
     /// The job that processes a source, as the service makes it.
     pub fn process_job(&self, source: &Source) -> NewJob {
-        let mut job = self.new_job(MEDIA_QUEUE, PROCESS_VIDEO, Some(source.video));
+        let mut job = self.new_job(VIDEO_QUEUE, PROCESS_VIDEO, Some(source.video));
         job.payload = json!({ "video": source.video, "source": source.id });
         job.unique_key = Some(format!("{PROCESS_VIDEO}:{}", source.id));
         job
@@ -263,7 +263,7 @@ impl VideoHarness {
     /// Gives the video a new current source and claims its job.
     pub async fn sourced(&self, video: &Video) -> Sourced {
         let source = self.commit_source(video).await;
-        Sourced { video: self.video(video.id).await, source, lease: self.claim(MEDIA_QUEUE).await }
+        Sourced { video: self.video(video.id).await, source, lease: self.claim(VIDEO_QUEUE).await }
     }
 
     /// Starts the processing and plans renditions by name.

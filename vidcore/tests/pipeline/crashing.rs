@@ -65,7 +65,7 @@ async fn commit(studio: &Studio, upload: vidcore::id::UploadId) -> Source {
 fn process_job(source: &Source, now: Timestamp) -> NewJob {
     NewJob {
         id: vidcore::id::JobId::new(now, &SystemEntropy),
-        queue: QueueName::new("media"),
+        queue: QueueName::new("video"),
         kind: "process_video".to_owned(),
         payload: serde_json::json!({ "video": source.video, "source": source.id }),
         priority: 0,
@@ -83,7 +83,7 @@ fn process_job(source: &Source, now: Timestamp) -> NewJob {
 /// What `process_video` writes with the simulated transcoder, all but the end of its job.
 async fn publish(studio: &Studio, source: &Source) {
     let store = studio.platform.store();
-    let (fence, now) = (claim(studio, "media").await.fence(), studio.platform.now());
+    let (fence, now) = (claim(studio, "video").await.fence(), studio.platform.now());
     store.start_processing(fence, source.id, now).await.expect("the lease is held");
     let info = MediaInfo {
         container: "mp4".to_owned(),

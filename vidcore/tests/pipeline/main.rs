@@ -2,8 +2,11 @@
 
 mod arriving;
 mod crashing;
+mod interrupted;
+mod ladder;
 mod pinning;
 mod playing;
 mod processing;
 mod sharing;
 mod studio;
+mod workflow;

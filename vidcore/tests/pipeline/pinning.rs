@@ -11,7 +11,7 @@ use vidcore::clock::SystemClock;
 use vidcore::media::simulated::SimulatedTranscoder;
 use vidcore::media::{EncodeRequest, Encoded, MediaError, MediaInfo, OutputFile, RenditionPlan, Transcoder};
 
-use crate::studio::{Studio, public_grant, read_fixture};
+use crate::studio::{Plan, Studio, public_grant, read_fixture};
 
 /// While it looks at a file, somebody who still holds the upload's URL puts other bytes where they were sent.
 #[derive(Debug)]
@@ -51,13 +51,27 @@ impl Transcoder for Swapped {
     ) -> Result<Option<OutputFile>, MediaError> {
         self.inner.poster(input, info, output, cancel).await
     }
+
+    fn makes_pictures(&self) -> bool {
+        self.inner.makes_pictures()
+    }
+
+    async fn storyboard(
+        &self,
+        input: &Path,
+        info: &MediaInfo,
+        output: &Path,
+        cancel: &CancellationToken,
+    ) -> Result<Vec<OutputFile>, MediaError> {
+        self.inner.storyboard(input, info, output, cancel).await
+    }
 }
 
 #[tokio::test]
 async fn bytes_put_in_place_of_those_being_checked_are_not_published() {
     let inner = SimulatedTranscoder::builder(Arc::new(SystemClock::new())).encode_time(Duration::ZERO).build();
     let transcoder = Arc::new(Swapped { inner, staged: OnceLock::new() });
-    let studio = Studio::with_transcoder(transcoder.clone()).await;
+    let studio = Studio::with_transcoder(transcoder.clone(), Plan::default()).await;
     let draft = studio.draft(Visibility::Public).await;
     let upload = studio.send(draft.id, read_fixture("landscape.mp4")).await;
     let stored = studio.platform.store().upload(upload.id).await.expect("the store answers").expect("it was opened");

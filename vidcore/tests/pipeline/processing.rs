@@ -25,7 +25,7 @@ fn held() -> Plan {
 
 async fn jobs(studio: &Studio) -> Vec<JobView> {
     let page = studio.platform.jobs().list(&studio.actor, JobQuery::default(), None, Default::default()).await;
-    page.expect("the store answers").items.into_iter().filter(|job| job.queue.as_str() == "media").collect()
+    page.expect("the store answers").items.into_iter().filter(|job| job.kind == "make_rendition").collect()
 }
 
 /// Waits until an encoding has begun.
@@ -49,6 +49,18 @@ async fn until_ready(studio: &Studio, video: vidcore::id::VideoId) {
     studio.until_idle().await;
 }
 
+/// Lets encodings end and heartbeats come until no job is live.
+async fn until_all_have_ended(studio: &Studio) {
+    studio
+        .eventually(async || {
+            studio.stage.advance(ENCODING);
+            studio.clock.advance(Duration::from_millis(100));
+            let counts = studio.platform.store().job_counts().await.expect("the store answers");
+            counts.iter().all(|(_, state, _)| state.is_final()).then_some(())
+        })
+        .await;
+}
+
 #[tokio::test]
 async fn a_video_that_cannot_be_processed_fails_with_a_reason_and_can_be_tried_again() {
     const REASON: &str = "The picture cannot be decoded.";
@@ -61,8 +73,8 @@ async fn a_video_that_cannot_be_processed_fails_with_a_reason_and_can_be_tried_a
     let failed = studio.until(draft.id, VideoStatus::Failed).await;
     studio.until_idle().await;
     assert_eq!((Some(REASON), false), (failed.failure.as_deref(), failed.playable));
-    let process = jobs(&studio).await.into_iter().find(|job| job.kind == "process_video").expect("it is on record");
-    assert_eq!((JobState::Dead, Some(Death::Permanent), 1), (process.state, process.death, process.attempts));
+    let [making] = &*jobs(&studio).await else { panic!("there is one rendition") };
+    assert_eq!((JobState::Dead, Some(Death::Permanent), 1), (making.state, making.death, making.attempts));
     let source = studio.platform.store().current_source(draft.id).await.expect("the store answers").expect("kept");
     assert!(studio.platform.objects().size(&source.object_key).await.expect("the disk answers").is_some());
     studio.assert_sound().await;
@@ -89,8 +101,8 @@ async fn a_failure_that_may_pass_is_tried_again_after_a_while() {
         })
         .await;
     studio.until_idle().await;
-    let [process] = &*jobs(&studio).await else { panic!("one job made the renditions") };
-    assert_eq!((JobState::Done, 3), (process.state, process.attempts));
+    let [making] = &*jobs(&studio).await else { panic!("there is one rendition") };
+    assert_eq!((JobState::Done, 3), (making.state, making.attempts));
     studio.close().await;
 }
 
@@ -110,8 +122,8 @@ async fn failures_that_do_not_pass_end_with_a_reason_that_names_no_inner_part() 
     studio.until_idle().await;
     let reason = failed.failure.expect("a failure says why");
     assert!(reason.ends_with('.') && !reason.contains("programmed"), "{reason}");
-    let process = jobs(&studio).await.into_iter().find(|job| job.kind == "process_video").expect("it is on record");
-    assert_eq!((Some(Death::Exhausted), 2, None), (process.death, process.attempts, process.last_error));
+    let [making] = &*jobs(&studio).await else { panic!("there is one rendition") };
+    assert_eq!((Some(Death::Exhausted), 2, None), (making.death, making.attempts, making.last_error.as_deref()));
     studio.close().await;
 }
 
@@ -142,7 +154,7 @@ async fn trashing_stops_the_processing_and_restoring_begins_it_anew() {
 }
 
 #[tokio::test]
-async fn a_video_restored_at_once_is_processed_though_its_old_job_still_runs() {
+async fn a_video_restored_at_once_is_processed_anew() {
     let studio = Studio::open(held()).await;
     let draft = studio.draft(Visibility::Public).await;
     studio.upload(draft.id, "landscape.mp4").await;
@@ -150,14 +162,7 @@ async fn a_video_restored_at_once_is_processed_though_its_old_job_still_runs() {
     let catalog = studio.platform.catalog();
     catalog.trash(&studio.actor, draft.id, None, None).await.expect("it is the owner's");
     catalog.restore(&studio.actor, draft.id, None, None).await.expect("it is in the trash");
-    assert_eq!(2, jobs(&studio).await.iter().filter(|job| !job.state.is_final()).count());
-    studio
-        .eventually(async || {
-            studio.stage.advance(ENCODING);
-            studio.clock.advance(Duration::from_millis(100));
-            jobs(&studio).await.iter().all(|job| job.state.is_final()).then_some(())
-        })
-        .await;
+    until_all_have_ended(&studio).await;
     assert_eq!(VideoStatus::Ready, studio.status(draft.id).await.status);
     studio.close().await;
 }
@@ -192,13 +197,7 @@ async fn a_new_source_stops_the_processing_of_the_one_before() {
     until_encoding(&studio, draft.id).await;
     let upload = studio.upload(draft.id, "no-audio.mp4").await;
     studio.until_upload(upload.id, vidcore::storage::UploadStatus::Complete).await;
-    studio
-        .eventually(async || {
-            studio.stage.advance(ENCODING);
-            studio.clock.advance(Duration::from_millis(100));
-            jobs(&studio).await.iter().all(|job| job.state.is_final()).then_some(())
-        })
-        .await;
+    until_all_have_ended(&studio).await;
     let (_, bytes) = studio.play(&public_grant(&studio.video(draft.id).await)).await.expect("it is ready");
     assert!(read_fixture("no-audio.mp4") == bytes);
     studio.close().await;
@@ -211,8 +210,8 @@ async fn processing_a_ready_video_again_leaves_it_ready() {
     studio.until_idle().await;
     studio.platform.catalog().process(&studio.actor, video.id, None).await.expect("it has a source");
     studio.until_idle().await;
-    assert_eq!(2, jobs(&studio).await.len());
-    assert_eq!(VideoStatus::Ready, studio.video(video.id).await.status);
+    assert_eq!(1, jobs(&studio).await.len());
+    assert_eq!(video, studio.video(video.id).await);
     studio.close().await;
 }
 
@@ -247,12 +246,26 @@ impl Transcoder for Planless {
     ) -> Result<Option<OutputFile>, MediaError> {
         self.0.poster(input, info, output, cancel).await
     }
+
+    fn makes_pictures(&self) -> bool {
+        false
+    }
+
+    async fn storyboard(
+        &self,
+        input: &Path,
+        info: &MediaInfo,
+        output: &Path,
+        cancel: &CancellationToken,
+    ) -> Result<Vec<OutputFile>, MediaError> {
+        self.0.storyboard(input, info, output, cancel).await
+    }
 }
 
 #[tokio::test]
 async fn a_video_of_which_nothing_can_be_made_fails_instead_of_waiting_for_ever() {
     let clock = Arc::new(vidcore::clock::ManualClock::default());
-    let studio = Studio::with_transcoder(Arc::new(Planless(SimulatedTranscoder::new(clock)))).await;
+    let studio = Studio::with_transcoder(Arc::new(Planless(SimulatedTranscoder::new(clock))), Plan::default()).await;
     let draft = studio.draft(Visibility::Public).await;
     let upload = studio.upload(draft.id, "landscape.mp4").await;
     studio.until_upload(upload.id, UploadStatus::Complete).await;

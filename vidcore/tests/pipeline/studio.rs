@@ -38,12 +38,19 @@ pub(crate) struct Studio {
 pub(crate) struct Plan {
     pub(crate) worker: bool,
     pub(crate) max_attempts: u16,
+    /// Renditions made at once.
+    pub(crate) concurrency: u16,
     pub(crate) transcoder: fn(SimulatedTranscoderBuilder) -> SimulatedTranscoderBuilder,
 }
 
 impl Default for Plan {
     fn default() -> Self {
-        Self { worker: true, max_attempts: 5, transcoder: |builder| builder.encode_time(Duration::ZERO) }
+        Self {
+            worker: true,
+            max_attempts: 5,
+            concurrency: 2,
+            transcoder: |builder| builder.encode_time(Duration::ZERO),
+        }
     }
 }
 
@@ -57,10 +64,10 @@ impl Studio {
     }
 
     /// A studio with a transcoder of the test's own.
-    pub(crate) async fn with_transcoder(transcoder: Arc<dyn Transcoder>) -> Self {
+    pub(crate) async fn with_transcoder(transcoder: Arc<dyn Transcoder>, plan: Plan) -> Self {
         let folder = tempfile::tempdir().expect("there is a temporary folder");
         let (clock, stage) = (ManualClock::default(), ManualClock::default());
-        let platform = open_with(folder.path(), &clock, &Plan::default(), transcoder).await;
+        let platform = open_with(folder.path(), &clock, &plan, transcoder).await;
         let actor = register(&platform, "owner").await;
         Self { platform, actor, clock, stage, folder }
     }
@@ -69,6 +76,12 @@ impl Studio {
     pub(crate) async fn reopen(&mut self, plan: Plan) {
         self.platform.shutdown().await;
         self.platform = open(self.folder.path(), &self.clock, &self.stage, &plan).await;
+    }
+
+    /// The same with a transcoder of the test's own.
+    pub(crate) async fn reopen_with(&mut self, transcoder: Arc<dyn Transcoder>, plan: Plan) {
+        self.platform.shutdown().await;
+        self.platform = open_with(self.folder.path(), &self.clock, &plan, transcoder).await;
     }
 
     pub(crate) fn folder(&self) -> &Path {
@@ -197,6 +210,7 @@ async fn open_with(folder: &Path, clock: &ManualClock, plan: &Plan, transcoder: 
     let mut settings = settings(folder);
     settings.worker.enabled = plan.worker;
     settings.worker.max_attempts = plan.max_attempts;
+    settings.worker.concurrency = plan.concurrency;
     settings.worker.lease_ms = u64::try_from(LEASE.as_millis()).expect("short");
     let builder = Platform::builder(settings).clock(Arc::new(clock.clone()));
     builder.transcoder(transcoder).open().await.expect("the folder can be used")

@@ -79,6 +79,12 @@ impl TestAppBuilder {
         self
     }
 
+    /// One that has its own time.
+    pub(crate) fn any_transcoder(mut self, transcoder: Arc<dyn Transcoder>) -> Self {
+        self.transcoder = transcoder;
+        self
+    }
+
     pub(crate) async fn start(mut self) -> TestApp {
         let folder = tempfile::tempdir().expect("a folder");
         self.settings.data_dir = folder.path().join("data");

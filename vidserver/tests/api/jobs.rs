@@ -1,5 +1,6 @@
 //! Background jobs as their owner and administrators see them.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -80,14 +81,15 @@ async fn jobs_are_filtered_by_state_and_video_and_paged() {
     app.clock.advance(Duration::from_millis(1));
     app.ready(&ada, "two", "private").await;
     job(&app, &ada, "process_video", "done").await;
-    app.until(&ada, "/api/v1/jobs?state=done", |page| page["items"].as_array().map_or(0, Vec::len) == 4).await;
+    app.until(&ada, "/api/v1/jobs?state=done", |page| page["items"].as_array().map_or(0, Vec::len) == 8).await;
     let of_video = jobs(&app, &ada, &format!("?video_id={}", text(&first["id"]))).await;
-    assert_eq!(1, of_video.len());
+    let kinds: BTreeSet<_> = of_video.iter().map(|job| text(&job["kind"])).collect();
+    assert_eq!(BTreeSet::from(["process_video", "make_rendition", "settle_video"]), kinds);
     assert!(jobs(&app, &ada, "?state=dead").await.is_empty());
-    let page = app.get("/api/v1/jobs?state=done&limit=3").by(&ada).send().await.expect(200);
+    let page = app.get("/api/v1/jobs?state=done&limit=7").by(&ada).send().await.expect(200);
     let cursor = text(&page.json()["next_cursor"]).to_owned();
-    assert_eq!(1, jobs(&app, &ada, &format!("?state=done&limit=3&cursor={cursor}")).await.len());
-    assert!(page.header("link").starts_with("</api/v1/jobs?state=done&limit=3&cursor="));
+    assert_eq!(1, jobs(&app, &ada, &format!("?state=done&limit=7&cursor={cursor}")).await.len());
+    assert!(page.header("link").starts_with("</api/v1/jobs?state=done&limit=7&cursor="));
     let other = app.get(&format!("/api/v1/jobs?cursor={cursor}")).by(&ada).send().await;
     assert_eq!("bad_cursor", other.problem(400));
     for bad in ["?state=running", "?video_id=x", "?limit=0", "?limit=101", "?x=1", "?state="] {
@@ -114,7 +116,7 @@ async fn a_dead_job_is_retried() {
     let ada = app.user("ada").await;
     let draft = app.draft(&ada, "A film", "private").await;
     app.bring(&ada, text(&draft["id"]), CLIP).await;
-    let dead = job(&app, &ada, "process_video", "dead").await;
+    let dead = job(&app, &ada, "make_rendition", "dead").await;
     insta::assert_json_snapshot!(crate::redaction::redacted(dead.clone()));
     let video = format!("/api/v1/videos/{}", text(&draft["id"]));
     app.until(&ada, &video, |video| video["status"] == "failed").await;

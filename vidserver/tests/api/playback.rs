@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use vidcore::testkit::media::MediaHarness;
 
 use crate::app::{CLIP, TestApp, User, text};
 
@@ -196,6 +197,7 @@ async fn no_path_leads_to_anything_but_a_published_file() {
         for file in [
             "master.m3u8",
             "poster.jpg",
+            "storyboard/storyboard.vtt",
             "original/index.m3u8",
             "original/..%2f..%2fvidcore.db",
             "..%2f..%2fkeys/jwt",
@@ -227,5 +229,38 @@ async fn no_path_leads_to_anything_but_a_published_file() {
     ] {
         app.get(&format!("/api/v1/playback/{grant}/file.mp4")).send().await.expect(404);
     }
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn a_storyboard_leads_to_the_sheets_its_cues_name() {
+    let Some(media) = MediaHarness::ffmpeg().await else { return };
+    let app = TestApp::builder().any_transcoder(media.transcoder).start().await;
+    let (ada, video) = playing(&app).await;
+    let path = format!("/api/v1/videos/{}", text(&video["id"]));
+    let video = app.until(&ada, &path, |video| !video["playback"]["storyboard_url"].is_null()).await;
+    let token = mint(&app, &ada, &video, json!({})).await;
+    for (links, kept, kept_short) in [
+        (&video["playback"], "public, max-age=31536000, immutable", "public, max-age=60"),
+        (&token, "private, max-age=60", "private, max-age=60"),
+    ] {
+        let index = text(&links["storyboard_url"]);
+        let answer = app.get(index).send().await.expect(200);
+        assert_eq!(("text/vtt", kept_short), (answer.header("content-type"), answer.header("cache-control")));
+        let cues = String::from_utf8(answer.body.to_vec()).expect("WebVTT is UTF-8");
+        let first = cues.lines().find_map(|line| line.split_once("#xywh=")).expect("a cue names a part of a sheet").0;
+        let (root, _) = index.rsplit_once('/').expect("a file");
+        let sheet = app.get(&format!("{root}/{first}")).send().await.expect(200);
+        assert_eq!(("image/jpeg", kept), (sheet.header("content-type"), sheet.header("cache-control")));
+        assert!(sheet.body.starts_with(&[0xff, 0xd8]), "a sheet is a JPEG");
+        app.get(&format!("{root}/{first}")).header("range", "bytes=0-1").send().await.expect(206);
+        for other in ["poster.jpg", "sheet_002.jpg", "..%2fposter%2fposter.jpg", "%00", "tiles.txt"] {
+            assert_eq!("not_found", app.get(&format!("{root}/{other}")).send().await.problem(404), "{other}");
+        }
+        assert_eq!("image/jpeg", app.get(text(&links["poster_url"])).send().await.expect(200).header("content-type"));
+    }
+    let private = json!({"visibility": "private"});
+    app.patch(&path).by(&ada).header("if-match", "*").json(&private).send().await.expect(200);
+    app.get(text(&video["playback"]["storyboard_url"])).send().await.expect(404);
     app.finish().await;
 }

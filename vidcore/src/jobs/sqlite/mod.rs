@@ -56,22 +56,34 @@ pub(crate) fn held(db: &Connection, fence: Fence, now: Timestamp) -> rusqlite::R
     Ok(rows == 1)
 }
 
-/// Cancels what is queued and asks what is leased to stop, for a video's jobs of one queue. Their
+/// Cancels what is queued and asks what is leased to stop, for a video's jobs of these queues. Their
 /// follow-ups are not written: the caller's own transaction says what becomes of the video. They give
-/// their unique keys up, so that a job made later need not wait for one that is still stopping.
-pub(crate) fn cancel_of_video(db: &Connection, video: VideoId, queue: &str, now: Timestamp) -> rusqlite::Result<()> {
-    // Index jobs_video.
-    db.prepare_cached(
-        "UPDATE jobs SET state = 'cancelled', finished_at_ms = :now, updated_at_ms = :now
-         WHERE video_id = :video AND queue = :queue AND state = 'queued'",
-    )?
-    .execute(named_params! {":video": video, ":queue": queue, ":now": now})?;
-    db.prepare_cached(
-        "UPDATE jobs SET cancel_requested = 1, on_dead = NULL, unique_key = NULL
-         WHERE video_id = :video AND queue = :queue AND state = 'leased'",
-    )?
-    .execute(named_params! {":video": video, ":queue": queue})?;
-    disband(db, video, queue)
+/// their unique keys up, so that a job made later need not wait for one that is still stopping. What runs
+/// hears of it at once.
+pub(crate) fn cancel_of_video(
+    db: &Connection,
+    video: VideoId,
+    queues: &[&str],
+    now: Timestamp,
+    effects: &mut Effects,
+) -> rusqlite::Result<()> {
+    for queue in queues {
+        // Index jobs_video.
+        db.prepare_cached(
+            "UPDATE jobs SET state = 'cancelled', finished_at_ms = :now, updated_at_ms = :now
+             WHERE video_id = :video AND queue = :queue AND state = 'queued'",
+        )?
+        .execute(named_params! {":video": video, ":queue": queue, ":now": now})?;
+        let mut stop = db.prepare_cached(
+            "UPDATE jobs SET cancel_requested = 1, on_dead = NULL, unique_key = NULL
+             WHERE video_id = :video AND queue = :queue AND state = 'leased' RETURNING id",
+        )?;
+        for job in stop.query_map(named_params! {":video": video, ":queue": queue}, |row| row.get::<_, JobId>(0))? {
+            effects.causes.changes.push(NewChange::new(JOB_CANCELS, job?.to_string()));
+        }
+        disband(db, video, queue)?;
+    }
+    Ok(())
 }
 
 /// Nothing follows the groups of a video's jobs any more.

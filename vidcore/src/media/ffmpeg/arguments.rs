@@ -7,10 +7,23 @@ use std::time::Duration;
 use crate::media::hls::{INIT_SEGMENT, PLAYLIST};
 use crate::media::probe::{SourceLimits, guarded_input};
 use crate::media::sniff::Container;
+use crate::media::storyboard::Layout;
 use crate::media::{MediaError, RenditionPlan};
 
 /// Seconds from one segment, and one forced key frame, to the next.
 const SEGMENT_S: u32 = 4;
+
+/// Where each picture of a storyboard leaves a line that begins with `frame:`.
+pub(super) const TILES: &str = "tiles.txt";
+
+/// Which frames a storyboard is made from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Pace {
+    /// Every one.
+    Frames,
+    /// Those that stand alone: a small part of the work, and near enough where pictures are far apart.
+    KeyFrames,
+}
 
 /// What all command lines have in common.
 #[derive(Debug, Clone, Copy)]
@@ -56,6 +69,33 @@ impl Arguments {
         add(&mut words, &["-map", "0:V:0", "-an", "-sn", "-dn", "-map_metadata", "-1", "-frames:v", "1"]);
         add(&mut words, &["-vf", &format!("scale={width}:{height},setsar=1,format=yuvj420p")]);
         add(&mut words, &["-c:v", "mjpeg", "-q:v", "4", "-f", "image2", "-update", "1", "-y", name]);
+        Ok(words)
+    }
+
+    /// A storyboard's sheets, written into the current folder by number, and [`TILES`], which has a line for
+    /// each picture on them.
+    pub(super) fn storyboard(
+        &self,
+        container: Container,
+        input: &Path,
+        layout: &Layout,
+        pace: Pace,
+    ) -> Result<Vec<OsString>, MediaError> {
+        let Layout { width, height, columns, rows, sheets, interval } = layout;
+        let mut words = start();
+        if pace == Pace::KeyFrames {
+            add(&mut words, &["-skip_frame", "nokey"]);
+        }
+        words.extend(self.input(container, input)?);
+        add(&mut words, &["-map", "0:V:0", "-an", "-sn", "-dn", "-map_metadata", "-1"]);
+        // A file may be longer than it says; how many pictures there really are is counted.
+        let filters = format!(
+            "fps=fps=1000/{},scale={width}:{height},setsar=1,format=yuvj420p,\
+             metadata=mode=add:key=tile:value=1,metadata=mode=print:key=tile:file={TILES},tile={columns}x{rows}",
+            interval.as_millis()
+        );
+        add(&mut words, &["-vf", &filters, "-frames:v", &sheets.to_string()]);
+        add(&mut words, &["-c:v", "mjpeg", "-q:v", "5", "-f", "image2", "-y", "sheet_%03d.jpg"]);
         Ok(words)
     }
 
@@ -154,7 +194,9 @@ mod tests {
         let rendition = line(ARGUMENTS.rendition(Container::WebM, input, &plan(96_000)));
         let poster =
             line(ARGUMENTS.poster(Container::WebM, input, Duration::from_millis(500), (640, 360), "poster.jpg"));
-        for line in [rendition, poster] {
+        let layout = Layout::of((640, 360), Duration::from_secs(8));
+        let storyboard = line(ARGUMENTS.storyboard(Container::WebM, input, &layout, Pace::KeyFrames));
+        for line in [rendition, poster, storyboard] {
             assert!(line.contains(guards), "{line}");
             assert!(line.contains("-nostdin") && line.contains("-sn -dn -map_metadata -1"), "{line}");
         }

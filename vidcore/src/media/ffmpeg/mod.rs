@@ -14,6 +14,7 @@ use crate::media::hls::{self, HlsError, MediaPlaylist};
 use crate::media::probe::{Prober, SourceLimits, ask, lasting, processors, sniffed, version};
 use crate::media::process::{self, Call, Finished};
 use crate::media::sandbox::Sandbox;
+use crate::media::storyboard::Layout;
 use crate::media::{
     EncodeRequest, Encoded, MediaError, MediaInfo, OutputFile, RenditionPlan, Transcoder, complaint, ladder,
 };
@@ -21,8 +22,9 @@ use crate::platform::settings::MediaSettings;
 
 mod arguments;
 mod progress;
+mod sheets;
 
-use arguments::Arguments;
+use arguments::{Arguments, Pace};
 use progress::ProgressReader;
 
 /// The encoders every rendition needs.
@@ -32,6 +34,8 @@ const POSTER_SIDE: u32 = 1280;
 const POSTER: &str = "poster.jpg";
 /// The marker every JPEG ends with (ITU-T T.81 §B.2.1).
 const JPEG_END: [u8; 2] = [0xff, 0xd9];
+/// Up to this distance of two pictures a storyboard is made from every frame; beyond, key frames are near enough.
+const EVERY_FRAME_UP_TO: Duration = Duration::from_secs(2);
 /// The latest moment the poster is taken from.
 const POSTER_LATEST: Duration = Duration::from_secs(10);
 
@@ -182,6 +186,10 @@ impl Transcoder for FfmpegTranscoder {
         Ok(encoded)
     }
 
+    fn makes_pictures(&self) -> bool {
+        true
+    }
+
     async fn poster(
         &self,
         input: &Path,
@@ -202,6 +210,29 @@ impl Transcoder for FfmpegTranscoder {
             }
         }
         Err(unacceptable("The file has no picture that could be read."))
+    }
+
+    async fn storyboard(
+        &self,
+        input: &Path,
+        info: &MediaInfo,
+        output: &Path,
+        cancel: &CancellationToken,
+    ) -> Result<Vec<OutputFile>, MediaError> {
+        let (Some(size), Some(length)) = (info.width.zip(info.height), info.duration_ms.map(Duration::from_millis))
+        else {
+            return Ok(Vec::new());
+        };
+        let layout = Layout::of(size, length);
+        let container = sniffed(input).await?.container;
+        let pace = if layout.interval > EVERY_FRAME_UP_TO { Pace::KeyFrames } else { Pace::Frames };
+        let arguments = self.arguments.storyboard(container, input, &layout, pace)?;
+        self.run(arguments, output, self.encode_limit, cancel, |_| {}).await?;
+        let folder = output.to_owned();
+        tokio::task::spawn_blocking(move || sheets::finish(&folder, &layout, length))
+            .await
+            .map_err(|error| failed("the storyboard could not be checked", error))?
+            .map_err(|error| failed("the storyboard is not whole", error))
     }
 }
 

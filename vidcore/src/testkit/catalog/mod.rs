@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use crate::catalog::{CatalogError, OwnerScope, PatchVideo, TrashVideo, Video, VideoPatch, VideoStatus, Visibility};
 use crate::id::{UserId, VideoId};
-use crate::jobs::{JobFilter, JobState, MEDIA_QUEUE};
+use crate::jobs::{JobFilter, JobState, MEDIA_QUEUE, VIDEO_QUEUE};
+use crate::media::jobs::MAKE_POSTER;
 use crate::page::Position;
 use crate::store::Causes;
 use crate::testkit::videos::VideoHarness;
@@ -38,6 +39,7 @@ macro_rules! catalog_store_contract {
                 restoring_plans_what_the_trashing_stopped,
                 restoring_a_published_video_plans_its_unprocessed_source,
                 restoring_plans_renditions_that_were_never_made,
+                restoring_plans_the_picture_whose_making_the_trashing_stopped,
                 restoring_a_finished_video_plans_nothing,
                 restoring_a_video_that_is_not_trashed_finds_nothing,
                 the_public_list_holds_listed_videos_alone,
@@ -266,7 +268,7 @@ pub async fn restoring_plans_what_the_trashing_stopped(h: &VideoHarness) {
     trash(h, &sourced.video).await;
     let restored = restore(h, &sourced.video).await;
     assert_eq!((VideoStatus::Uploaded, None, None), (restored.status, restored.deleted_at, restored.purge_at));
-    let next = h.claim(MEDIA_QUEUE).await;
+    let next = h.claim(VIDEO_QUEUE).await;
     assert_ne!(sourced.lease.job.id, next.job.id);
     h.store.start_processing(next.fence(), sourced.source.id, h.now()).await.expect("the new job goes on");
 }
@@ -294,6 +296,17 @@ pub async fn restoring_plans_renditions_that_were_never_made(h: &VideoHarness) {
     h.store.settle_cancelled(sourced.lease.fence()).await.expect("the lease is held");
     assert_eq!(VideoStatus::Ready, restore(h, &sourced.video).await.status);
     assert_eq!(1, live_jobs(h, sourced.video.id).await);
+}
+
+/// All its renditions are there, its poster is not.
+pub async fn restoring_plans_the_picture_whose_making_the_trashing_stopped(h: &VideoHarness) {
+    let video = h.listed(h.user().await, "Faceless").await;
+    let job = h.new_job(MEDIA_QUEUE, MAKE_POSTER, Some(video.id));
+    h.store.enqueue(job, Causes::none()).await.expect("the job is new");
+    trash(h, &video).await;
+    assert_eq!(0, live_jobs(h, video.id).await);
+    assert_eq!(VideoStatus::Ready, restore(h, &video).await.status);
+    assert_eq!(1, live_jobs(h, video.id).await);
 }
 
 /// A job that finds everything made would be a waste.

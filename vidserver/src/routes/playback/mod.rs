@@ -19,6 +19,7 @@ pub mod range;
 pub mod rendition;
 pub mod revoke;
 pub mod send;
+pub mod storyboard;
 
 /// The JSON routes of this folder under `/api/v1`.
 pub(crate) fn api_router() -> OpenApiRouter<ApiState> {
@@ -36,6 +37,8 @@ pub(crate) fn bytes_router() -> OpenApiRouter<ApiState> {
         .routes(routes!(file::by_token))
         .routes(routes!(file::public))
         .routes(routes!(poster::by_token))
-        .routes(routes!(poster::public));
+        .routes(routes!(poster::public))
+        .routes(routes!(storyboard::by_token))
+        .routes(routes!(storyboard::public));
     limited(files, RouteClass::Read)
 }

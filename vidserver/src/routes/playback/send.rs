@@ -20,6 +20,9 @@ use crate::routes::playback::range::{self, Asked};
 /// HLS playlists.
 const PLAYLIST: &str = "application/vnd.apple.mpegurl";
 
+/// Storyboards, whose names stay when a new source gets another; the sheets they name have names of their own.
+const STORYBOARD: &str = "text/vtt";
+
 /// How long a playlist of an open video may be kept: new renditions appear within that time.
 const SHARED_PLAYLIST: &str = "public, max-age=60";
 
@@ -96,7 +99,7 @@ pub(crate) async fn object(
 }
 
 fn cache_control(playable: &PlayableObject) -> &'static str {
-    match (playable.shared, playable.object.content_type == PLAYLIST) {
+    match (playable.shared, [PLAYLIST, STORYBOARD].contains(&playable.object.content_type.as_str())) {
         (true, true) => SHARED_PLAYLIST,
         (true, false) => SHARED_SEGMENT,
         (false, _) => PRIVATE,

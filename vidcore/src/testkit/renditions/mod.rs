@@ -3,11 +3,18 @@
 use std::time::Duration;
 
 use crate::catalog::{CatalogError, TrashVideo, Video, VideoStatus};
-use crate::jobs::{Lease, MEDIA_QUEUE};
+use crate::id::SourceId;
+use crate::jobs::{Lease, VIDEO_QUEUE};
 use crate::media::jobs::PROCESS_VIDEO;
-use crate::media::{NewObject, PublishRendition, Rendition, RenditionKind, RenditionStatus};
+use crate::media::{MediaInfo, PublishRendition, Rendition, RenditionKind, RenditionStatus, SourceFacts};
 use crate::store::{Causes, Fence};
 use crate::testkit::videos::{LEASE, Sourced, VideoHarness, info};
+
+mod pictures;
+mod settling;
+
+pub use pictures::*;
+pub use settling::*;
 
 /// Runs every claim about a `RenditionStore` as a test of the module `$name`; `$harness` is a future of
 /// `Option<VideoHarness>`, `None` where the back end's service is missing.
@@ -22,6 +29,8 @@ macro_rules! rendition_store_contract {
                 a_trashed_video_is_not_started,
                 planning_twice_plans_once,
                 planning_describes_the_video,
+                what_was_found_in_a_source_is_known_of_it,
+                a_new_source_describes_the_video_once_it_is_played,
                 the_first_published_rendition_makes_the_video_ready,
                 the_second_published_rendition_leaves_the_status,
                 an_attempt_that_finds_everything_published_leaves_the_video_ready,
@@ -41,9 +50,17 @@ macro_rules! rendition_store_contract {
                 two_follow_ups_at_once_do_not_wait_for_each_other,
                 a_trashed_or_finished_video_does_not_fail,
                 renditions_that_nobody_makes_any_more_fail,
+                a_rendition_with_a_live_job_is_waited_for,
+                a_job_that_was_stopped_with_its_source_is_not_waited_for,
+                each_rendition_fails_with_a_reason_of_its_own,
+                a_video_with_something_ready_is_not_failed,
                 a_poster_is_the_videos_with_its_object,
                 a_poster_without_the_lease_is_nobodys,
                 a_poster_of_a_replaced_source_is_nobodys,
+                a_second_poster_of_a_source_changes_nothing,
+                a_poster_of_a_new_source_waits_until_the_source_is_played,
+                a_storyboard_is_the_videos_with_all_its_objects,
+                a_storyboard_without_the_lease_is_nobodys,
             );
         }
     };
@@ -68,11 +85,6 @@ async fn publish(h: &VideoHarness, command: PublishRendition) -> Result<(), Cata
     h.store.publish_rendition(command, Causes::none()).await
 }
 
-async fn fail_video(h: &VideoHarness, fence: Fence, video: &Video) {
-    let outcome = h.store.fail_video(fence, video.id, "It is broken.".to_owned(), h.now(), Causes::none()).await;
-    outcome.expect("the lease is held");
-}
-
 async fn trash(h: &VideoHarness, video: &Video) {
     let (now, purge_at) = (h.now(), h.now().plus(Duration::from_secs(60)));
     let command = TrashVideo { id: video.id, owner: Some(video.owner), expected: None, now, purge_at };
@@ -83,7 +95,7 @@ async fn trash(h: &VideoHarness, video: &Video) {
 async fn next_attempt(h: &VideoHarness) -> Lease {
     h.clock.advance(LEASE);
     h.store.sweep().await.expect("the store answers");
-    h.claim(MEDIA_QUEUE).await
+    h.claim(VIDEO_QUEUE).await
 }
 
 /// A later attempt finds it so.
@@ -148,6 +160,32 @@ pub async fn planning_describes_the_video(h: &VideoHarness) {
     let video = h.video(sourced.video.id).await;
     assert_eq!((Some(2000), Some(640), Some(360)), (video.duration_ms, video.width, video.height));
     assert!(video.version > sourced.video.version);
+}
+
+/// Who makes its renditions later need not look again.
+pub async fn what_was_found_in_a_source_is_known_of_it(h: &VideoHarness) {
+    let sourced = sourced(h, "Probed").await;
+    let facts = async || h.store.source_facts(sourced.source.id).await.expect("the store answers");
+    assert_eq!(Some(SourceFacts::default()), facts().await);
+    h.planned(&sourced, &["360p"]).await;
+    assert_eq!(Some(SourceFacts { info: Some(info()), ..SourceFacts::default() }), facts().await);
+    let nobodys = SourceId::new(h.now(), h.entropy());
+    assert_eq!(None, h.store.source_facts(nobodys).await.expect("the store answers"));
+}
+
+/// Until then the older one is played, and it may stay so.
+pub async fn a_new_source_describes_the_video_once_it_is_played(h: &VideoHarness) {
+    let video = h.listed(h.user().await, "Twice").await;
+    let second = h.sourced(&video).await;
+    let (fence, source) = (second.lease.fence(), second.source.id);
+    h.store.start_processing(fence, source, h.now()).await.expect("the lease is held");
+    let longer = MediaInfo { duration_ms: Some(9000), width: Some(1280), height: Some(720), ..info() };
+    let rows = h.store.plan_processing(fence, source, longer, vec![h.plan("720p")], h.now()).await;
+    let row = rows.expect("the lease is held").remove(0);
+    let shown = |video: &Video| (video.duration_ms, video.width, video.height);
+    assert_eq!((Some(2000), Some(640), Some(360)), shown(&h.video(video.id).await));
+    publish(h, h.begun(&row, fence).await).await.expect("the lease is held");
+    assert_eq!((Some(9000), Some(1280), Some(720)), shown(&h.video(video.id).await));
 }
 
 /// From here on it is playable.
@@ -286,7 +324,7 @@ pub async fn an_attempt_from_before_the_trashing_publishes_nothing_after_the_res
     let causes = Causes::none().job(h.process_job(&sourced.source));
     h.store.restore_video(command, causes).await.expect("it is in the trash");
     assert!(matches!(publish(h, old).await, Err(CatalogError::NotFound)));
-    let next = Sourced { lease: h.claim(MEDIA_QUEUE).await, ..sourced };
+    let next = Sourced { lease: h.claim(VIDEO_QUEUE).await, ..sourced };
     h.publish(&next, "360p").await;
     assert_eq!(VideoStatus::Ready, h.video(next.video.id).await.status);
 }
@@ -336,134 +374,4 @@ pub async fn a_file_that_becomes_hls_is_played_as_hls(h: &VideoHarness) {
     let as_hls = h.video(sourced.video.id).await;
     assert_eq!((Some(RenditionKind::Hls), VideoStatus::Ready), (as_hls.playback_kind, as_hls.status));
     assert!(as_hls.version > as_file.version);
-}
-
-/// The original stays, so that it can be tried again.
-pub async fn a_video_that_cannot_be_processed_fails_with_its_reason(h: &VideoHarness) {
-    let sourced = sourced(h, "Broken").await;
-    h.planned(&sourced, &["360p"]).await;
-    h.store.complete(sourced.lease.fence(), Causes::none()).await.expect("the lease is held");
-    fail_video(h, h.lease("follow-up", Some(sourced.video.id)).await.fence(), &sourced.video).await;
-    let failed = h.video(sourced.video.id).await;
-    assert_eq!((VideoStatus::Failed, Some("It is broken.")), (failed.status, failed.failure.as_deref()));
-    assert!(h.store.object(&sourced.source.object_key).await.expect("the store answers").is_some());
-    let retry = h.lease(PROCESS_VIDEO, Some(failed.id)).await;
-    h.store.start_processing(retry.fence(), sourced.source.id, h.now()).await.expect("the lease is held");
-    let again = h.video(failed.id).await;
-    assert_eq!((VideoStatus::Processing, None), (again.status, again.failure));
-}
-
-/// It says why the new source is not the one that is played.
-pub async fn a_video_that_an_older_source_keeps_playable_stays_so(h: &VideoHarness) {
-    let video = h.listed(h.user().await, "Second try").await;
-    let second = h.sourced(&video).await;
-    h.planned(&second, &["360p"]).await;
-    h.store.complete(second.lease.fence(), Causes::none()).await.expect("the lease is held");
-    fail_video(h, h.lease("follow-up", Some(video.id)).await.fence(), &video).await;
-    let failed = h.video(video.id).await;
-    assert_eq!((VideoStatus::Ready, Some("It is broken.")), (failed.status, failed.failure.as_deref()));
-    assert!(failed.is_listed());
-}
-
-/// Somebody asked for another try before the news of the first one's death came.
-pub async fn a_video_with_a_live_job_does_not_fail(h: &VideoHarness) {
-    let sourced = sourced(h, "Hope").await;
-    h.planned(&sourced, &["360p"]).await;
-    let before = h.video(sourced.video.id).await;
-    fail_video(h, h.lease("follow-up", Some(before.id)).await.fence(), &before).await;
-    assert_eq!(before, h.video(before.id).await);
-}
-
-/// Each is a live job of the same queue; neither processes the video.
-pub async fn two_follow_ups_at_once_do_not_wait_for_each_other(h: &VideoHarness) {
-    let sourced = sourced(h, "Both").await;
-    h.planned(&sourced, &["360p"]).await;
-    h.store.complete(sourced.lease.fence(), Causes::none()).await.expect("the lease is held");
-    let mut leases = Vec::new();
-    for _ in 0..2 {
-        let job = h.new_job(MEDIA_QUEUE, "fail_video", Some(sourced.video.id));
-        h.store.enqueue(job, Causes::none()).await.expect("the job is new");
-        leases.push(h.claim(MEDIA_QUEUE).await);
-    }
-    for lease in &leases {
-        fail_video(h, lease.fence(), &sourced.video).await;
-    }
-    assert_eq!(VideoStatus::Failed, h.video(sourced.video.id).await.status);
-}
-
-/// Late news changes nothing.
-pub async fn a_trashed_or_finished_video_does_not_fail(h: &VideoHarness) {
-    let owner = h.user().await;
-    let ready = h.listed(owner, "Ready").await;
-    let draft = h.draft(owner, "Draft").await;
-    let gone = sourced(h, "Gone").await.video;
-    trash(h, &gone).await;
-    for video in [ready.id, draft.id, gone.id] {
-        let before = h.video(video).await;
-        fail_video(h, h.lease("follow-up", Some(video)).await.fence(), &before).await;
-        assert_eq!(before, h.video(video).await);
-    }
-    let outcome = h.store.fail_video(h.lost_fence().await, ready.id, String::new(), h.now(), Causes::none()).await;
-    assert!(matches!(outcome, Err(CatalogError::Fenced)), "{outcome:?}");
-}
-
-/// The job died with one rendition ready, one begun and one not: the video plays, and who waits for the
-/// others hears that they will not come. As long as a job lives they are still to be made.
-pub async fn renditions_that_nobody_makes_any_more_fail(h: &VideoHarness) {
-    let sourced = sourced(h, "Half done").await;
-    let planned = h.planned(&sourced, &["1080p", "720p", "360p"]).await;
-    publish(h, h.begun(&planned["360p"], sourced.lease.fence()).await).await.expect("the lease is held");
-    h.begun(&planned["720p"], sourced.lease.fence()).await;
-    let follow_up = h.lease("follow-up", Some(sourced.video.id)).await;
-    let before = rows(h, &sourced.video).await;
-    fail_video(h, follow_up.fence(), &sourced.video).await;
-    assert_eq!(before, rows(h, &sourced.video).await);
-    h.store.complete(sourced.lease.fence(), Causes::none()).await.expect("the lease is held");
-    fail_video(h, follow_up.fence(), &sourced.video).await;
-    for row in rows(h, &sourced.video).await {
-        let made = row.id == planned["360p"].id;
-        let (status, failure) =
-            if made { (RenditionStatus::Ready, None) } else { (RenditionStatus::Failed, Some("It is broken.")) };
-        assert_eq!((status, failure), (row.status, row.failure.as_deref()), "{}", row.name);
-    }
-    assert_eq!(VideoStatus::Ready, h.video(sourced.video.id).await.status);
-}
-
-fn poster(sourced: &Sourced) -> NewObject {
-    let key = format!("renditions/{}/{}/poster/poster.jpg", sourced.video.id, sourced.lease.token);
-    NewObject { key, size_bytes: 5, sha256: [4; 32], content_type: "image/jpeg".to_owned() }
-}
-
-/// Both or neither.
-pub async fn a_poster_is_the_videos_with_its_object(h: &VideoHarness) {
-    let sourced = sourced(h, "Pretty").await;
-    let (fence, poster, video) = (sourced.lease.fence(), poster(&sourced), sourced.video.id);
-    let outcome = h.store.publish_poster(fence, sourced.source.id, poster.clone(), h.now(), Causes::none()).await;
-    outcome.expect("the lease is held");
-    assert_eq!(Some(&poster.key), h.video(video).await.poster_key.as_ref());
-    assert_eq!(Some(poster.clone()), h.store.object(&poster.key).await.expect("the store answers"));
-}
-
-/// Whoever lost the lease hangs no picture.
-pub async fn a_poster_without_the_lease_is_nobodys(h: &VideoHarness) {
-    let sourced = sourced(h, "Plain").await;
-    let poster = poster(&sourced);
-    h.clock.advance(LEASE);
-    let outcome =
-        h.store.publish_poster(sourced.lease.fence(), sourced.source.id, poster.clone(), h.now(), Causes::none()).await;
-    assert!(matches!(outcome, Err(CatalogError::Fenced)), "{outcome:?}");
-    assert_eq!(None, h.video(sourced.video.id).await.poster_key);
-    assert_eq!(None, h.store.object(&poster.key).await.expect("the store answers"));
-}
-
-/// The new source's own may hang already.
-pub async fn a_poster_of_a_replaced_source_is_nobodys(h: &VideoHarness) {
-    let old = sourced(h, "Repainted").await;
-    let poster = poster(&old);
-    h.sourced(&old.video).await;
-    let outcome =
-        h.store.publish_poster(old.lease.fence(), old.source.id, poster.clone(), h.now(), Causes::none()).await;
-    assert!(matches!(outcome, Err(CatalogError::NotFound)), "{outcome:?}");
-    assert_eq!(None, h.video(old.video.id).await.poster_key);
-    assert_eq!(None, h.store.object(&poster.key).await.expect("the store answers"));
 }

@@ -6,14 +6,18 @@ use rusqlite::{Connection, OptionalExtension, Row, named_params};
 use crate::catalog::{CatalogError, Video, VideoStatus};
 use crate::clock::Timestamp;
 use crate::id::{RenditionId, SourceId, VideoId};
-use crate::jobs::MEDIA_QUEUE;
-use crate::media::jobs::PROCESS_VIDEO;
 use crate::media::{
     MediaInfo, NewObject, PlannedRendition, PublishRendition, Rendition, RenditionKind, RenditionStatus,
-    RenditionStore, Source,
+    RenditionStore, SettleVideo, Source, SourceFacts,
 };
 use crate::store::sqlite::{Fail, SqliteStore, named, refuse};
 use crate::store::{Causes, Fence, StoreError};
+
+mod settle;
+mod shown;
+
+use settle::settle;
+use shown::{Picture, is_shown, publish_picture, show};
 
 type Result<T, E = Fail<CatalogError>> = std::result::Result<T, E>;
 
@@ -52,6 +56,33 @@ fn rendition_from(row: &Row<'_>) -> rusqlite::Result<Rendition> {
         failure: row.get("failure")?,
         ready_at: row.get("ready_at_ms")?,
     })
+}
+
+fn facts_from(row: &Row<'_>) -> rusqlite::Result<SourceFacts> {
+    // A container is what every probe finds.
+    let info = match row.get::<_, Option<String>>("container")? {
+        Some(container) => Some(MediaInfo {
+            container,
+            content_type: row.get("content_type")?,
+            duration_ms: row.get::<_, Option<i64>>("duration_ms")?.map(i64::unsigned_abs),
+            width: row.get("width")?,
+            height: row.get("height")?,
+            video_codec: row.get("video_codec")?,
+            audio_codec: row.get("audio_codec")?,
+        }),
+        None => None,
+    };
+    Ok(SourceFacts { info, poster_key: row.get("poster_key")?, storyboard_key: row.get("storyboard_key")? })
+}
+
+fn source_facts(db: &Connection, source: SourceId) -> rusqlite::Result<Option<SourceFacts>> {
+    db.prepare_cached(
+        "SELECT container, content_type, duration_ms, width, height, video_codec, audio_codec, poster_key,
+            storyboard_key
+         FROM sources WHERE id = :id",
+    )?
+    .query_row(named_params! {":id": source}, facts_from)
+    .optional()
 }
 
 fn demand_held(db: &Connection, fence: Fence, now: Timestamp) -> Result<()> {
@@ -134,25 +165,10 @@ fn demand_begun(video: &Video) -> Result<()> {
     }
 }
 
-fn describe(db: &Connection, video: VideoId, info: &MediaInfo, now: Timestamp) -> rusqlite::Result<()> {
-    db.prepare_cached(
-        "UPDATE videos SET duration_ms = :duration, width = :width, height = :height, version = version + 1,
-            updated_at_ms = :now
-         WHERE id = :id",
-    )?
-    .execute(named_params! {
-        ":id": video,
-        ":duration": info.duration_ms.and_then(|ms| i64::try_from(ms).ok()),
-        ":width": info.width,
-        ":height": info.height,
-        ":now": now,
-    })
-    .map(|_| ())
-}
-
 fn record_probe(db: &Connection, source: SourceId, info: &MediaInfo) -> rusqlite::Result<()> {
     db.prepare_cached(
-        "UPDATE sources SET container = :container, video_codec = :video, audio_codec = :audio, duration_ms = :duration
+        "UPDATE sources SET container = :container, video_codec = :video, audio_codec = :audio, duration_ms = :duration,
+            width = :width, height = :height
          WHERE id = :id",
     )?
     .execute(named_params! {
@@ -161,6 +177,8 @@ fn record_probe(db: &Connection, source: SourceId, info: &MediaInfo) -> rusqlite
         ":video": info.video_codec,
         ":audio": info.audio_codec,
         ":duration": info.duration_ms.and_then(|ms| i64::try_from(ms).ok()),
+        ":width": info.width,
+        ":height": info.height,
     })
     .map(|_| ())
 }
@@ -241,40 +259,24 @@ fn set_ready(db: &Connection, command: &PublishRendition) -> rusqlite::Result<us
     })
 }
 
-fn set_video_ready(db: &Connection, video: VideoId, kind: RenditionKind, now: Timestamp) -> rusqlite::Result<()> {
-    // A video that is ready already changes only if it has been played as a file and can now be played
-    // as HLS: its source was first processed by the simulated transcoder.
+/// The first rendition of a source: from here on the source is what is played, and shown.
+fn set_video_ready(db: &Connection, rendition: &Rendition, now: Timestamp) -> rusqlite::Result<()> {
     db.prepare_cached(
-        "UPDATE videos SET status = 'ready', published_at_ms = coalesce(published_at_ms, :now),
-            playback_kind = :kind, version = version + 1, updated_at_ms = :now
-         WHERE id = :id AND (status = 'processing'
-            OR (status = 'ready' AND playback_kind = 'file' AND :kind = 'hls'))",
+        "UPDATE videos SET status = 'ready', published_at_ms = coalesce(published_at_ms, :now), playback_kind = :kind,
+            version = version + 1, updated_at_ms = :now
+         WHERE id = :id AND status IN ('processing', 'ready')",
     )?
-    .execute(named_params! {":id": video, ":kind": kind.as_str(), ":now": now})
-    .map(|_| ())
+    .execute(named_params! {":id": rendition.video, ":kind": rendition.kind.as_str(), ":now": now})?;
+    show(db, rendition.video, rendition.source, now)
 }
 
-/// Whether a job that processes the video is queued or runs.
-fn is_being_processed(db: &Connection, video: VideoId) -> rusqlite::Result<bool> {
-    // Index jobs_video.
+/// A source that was first processed by the simulated transcoder is played as HLS once it can be.
+fn prefer_hls(db: &Connection, rendition: &Rendition, now: Timestamp) -> rusqlite::Result<()> {
     db.prepare_cached(
-        "SELECT EXISTS (SELECT 1 FROM jobs
-            WHERE video_id = :video AND queue = :queue AND kind = :process AND state IN ('queued', 'leased'))",
+        "UPDATE videos SET playback_kind = 'hls', version = version + 1, updated_at_ms = :now
+         WHERE id = :id AND playback_kind = 'file' AND :kind = 'hls'",
     )?
-    .query_row(named_params! {":video": video, ":queue": MEDIA_QUEUE, ":process": PROCESS_VIDEO}, |row| row.get(0))
-}
-
-/// Nobody makes the rest of the current source's renditions any more. Those of a trashed video wait for
-/// its restoring.
-fn fail_unmade(db: &Connection, video: VideoId, reason: &str) -> rusqlite::Result<()> {
-    // Index sources_one_current, unique index (source_pk, name).
-    db.prepare_cached(
-        "UPDATE renditions SET status = 'failed', failure = :reason
-         WHERE status IN ('planned', 'encoding') AND source_pk = (
-            SELECT s.pk FROM sources s JOIN videos v ON v.pk = s.video_pk
-            WHERE v.id = :video AND v.deleted_at_ms IS NULL AND s.current = 1)",
-    )?
-    .execute(named_params! {":video": video, ":reason": reason})
+    .execute(named_params! {":id": rendition.video, ":kind": rendition.kind.as_str(), ":now": now})
     .map(|_| ())
 }
 
@@ -290,6 +292,10 @@ impl RenditionStore for SqliteStore {
 
     async fn playable_renditions(&self, video: VideoId) -> Result<Vec<Rendition>, StoreError> {
         self.read("list playable renditions", move |db| Ok(playable(db, video)?)).await
+    }
+
+    async fn source_facts(&self, source: SourceId) -> Result<Option<SourceFacts>, StoreError> {
+        self.read("read what is known of a source", move |db| Ok(source_facts(db, source)?)).await
     }
 
     async fn start_processing(&self, fence: Fence, source: SourceId, now: Timestamp) -> Result<Source, CatalogError> {
@@ -313,9 +319,11 @@ impl RenditionStore for SqliteStore {
         self.settlement("plan the processing", Causes::none(), move |db, leased_now, _| {
             demand_held(db, fence, leased_now)?;
             let found = demand_current(db, source)?;
-            live_video(db, found.video)?;
-            describe(db, found.video, &info, now)?;
+            let video = live_video(db, found.video)?;
             record_probe(db, source, &info)?;
+            if is_shown(db, &video, source)? {
+                show(db, video.id, source, now)?;
+            }
             for rendition in &planned {
                 plan(db, source, rendition, now)?;
             }
@@ -358,13 +366,18 @@ impl RenditionStore for SqliteStore {
             let rendition = find_rendition(db, command.rendition)?;
             demand_current(db, rendition.source)?;
             demand_begun(&live_video(db, rendition.video)?)?;
+            let is_first = !has_ready_rendition(db, rendition.source)?;
             if set_ready(db, &command)? == 0 {
                 return Err(refuse(CatalogError::Fenced));
             }
             for object in &command.objects {
                 insert_object(db, rendition.video, object, command.now)?;
             }
-            Ok(set_video_ready(db, rendition.video, rendition.kind, command.now)?)
+            match is_first {
+                true => set_video_ready(db, &rendition, command.now)?,
+                false => prefer_hls(db, &rendition, command.now)?,
+            }
+            Ok(())
         })
         .await
     }
@@ -406,40 +419,30 @@ impl RenditionStore for SqliteStore {
     ) -> Result<(), CatalogError> {
         self.settlement("publish a poster", causes, move |db, leased_now, _| {
             demand_held(db, fence, leased_now)?;
-            // A picture of a source that was replaced meanwhile would hang on the new one's video.
-            let video = demand_current(db, source)?.video;
-            live_video(db, video)?;
-            insert_object(db, video, &poster, now)?;
-            db.prepare_cached(
-                "UPDATE videos SET poster_key = :key, version = version + 1, updated_at_ms = :now WHERE id = :id",
-            )?
-            .execute(named_params! {":id": video, ":key": poster.key, ":now": now})?;
-            Ok(())
+            publish_picture(db, source, Picture::Poster, &[poster], now)
         })
         .await
     }
 
-    async fn fail_video(
+    async fn publish_storyboard(
         &self,
         fence: Fence,
-        video: VideoId,
-        reason: String,
+        source: SourceId,
+        objects: Vec<NewObject>,
         now: Timestamp,
         causes: Causes,
     ) -> Result<(), CatalogError> {
-        self.settlement("fail a video", causes, move |db, leased_now, _| {
+        self.settlement("publish a storyboard", causes, move |db, leased_now, _| {
             demand_held(db, fence, leased_now)?;
-            if is_being_processed(db, video)? {
-                return Ok(());
-            }
-            fail_unmade(db, video, &reason)?;
-            db.prepare_cached(
-                "UPDATE videos SET status = iif(published_at_ms IS NULL, 'failed', 'ready'), failure = :reason,
-                    version = version + 1, updated_at_ms = :now
-                 WHERE id = :id AND status IN ('uploaded', 'processing') AND deleted_at_ms IS NULL",
-            )?
-            .execute(named_params! {":id": video, ":reason": reason, ":now": now})?;
-            Ok(())
+            publish_picture(db, source, Picture::Storyboard, &objects, now)
+        })
+        .await
+    }
+
+    async fn settle_video(&self, command: SettleVideo, causes: Causes) -> Result<(), CatalogError> {
+        self.settlement("settle a video", causes, move |db, leased_now, _| {
+            demand_held(db, command.fence, leased_now)?;
+            Ok(settle(db, &command)?)
         })
         .await
     }
