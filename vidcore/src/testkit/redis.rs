@@ -22,11 +22,19 @@ const PORTS_TRIED: usize = 5;
 /// How long an answer to a command of the test itself may take.
 const ANSWER: Duration = Duration::from_secs(10);
 
-/// A `redis-server` on a loopback port, without persistence. It is killed with the value, and by the
+/// What survives the end of the server.
+#[derive(Debug, Clone, Copy)]
+enum Persistence {
+    None,
+    EachWrite,
+}
+
+/// A `redis-server` on a loopback port, without persistence unless it was started durable. It is killed with the value, and by the
 /// kernel should the thread that started it end before.
 #[derive(Debug)]
 pub struct TestRedis {
     folder: TempDir,
+    persistence: Persistence,
     port: u16,
     child: Option<Child>,
     prefixes: AtomicU64,
@@ -39,11 +47,28 @@ impl TestRedis {
     /// # Panics
     /// If it does not start, or is missing under `VID_TEST_REQUIRE=all`.
     pub fn start() -> Option<Self> {
+        Self::start_in(temporary_folder().expect("there is a temporary folder"), Persistence::None)
+    }
+
+    /// Starts one that answers a write once it is on the disk of the temporary folder (`appendfsync always`),
+    /// for what is to be compared with that.
+    ///
+    /// # Panics
+    /// As [`start`](Self::start).
+    pub fn start_durable() -> Option<Self> {
+        Self::start_in(tempfile::tempdir().expect("there is a temporary folder"), Persistence::EachWrite)
+    }
+
+    /// Its port.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    fn start_in(folder: TempDir, persistence: Persistence) -> Option<Self> {
         if !crate::testkit::require("redis-server", program("redis-server").is_some()) {
             return None;
         }
-        let folder = temporary_folder().expect("there is a temporary folder");
-        let mut redis = Self { folder, port: 0, child: None, prefixes: AtomicU64::new(0) };
+        let mut redis = Self { folder, persistence, port: 0, child: None, prefixes: AtomicU64::new(0) };
         for _ in 0..PORTS_TRIED {
             redis.port = free_port().expect("a port is free");
             if redis.try_launch() {
@@ -176,7 +201,8 @@ impl TestRedis {
             None => Command::new("redis-server"),
         };
         command
-            .args(["--bind", "127.0.0.1", "--port", &self.port.to_string(), "--save", "", "--appendonly", "no"])
+            .args(["--bind", "127.0.0.1", "--port", &self.port.to_string(), "--save", "", "--appendfsync", "always"])
+            .args(["--appendonly", if matches!(self.persistence, Persistence::EachWrite) { "yes" } else { "no" }])
             .args(["--maxmemory", "64mb", "--logfile", "log", "--dir"])
             .arg(self.folder.path())
             .current_dir(self.folder.path())
