@@ -96,8 +96,9 @@ async fn keep_alive(patient: Patient, store: Arc<dyn Store>, clock: Arc<dyn Cloc
             () = patient.ended.cancelled() => return,
             () = clock.sleep(every) => {}
         }
+        crate::failpoints::hit("before-heartbeat");
         match store.heartbeat(fence, lease, Some(patient.context.permille())).await {
-            Ok(Heartbeat { cancel: false, .. }) => {}
+            Ok(Heartbeat { cancel: false, .. }) => crate::failpoints::hit("after-heartbeat"),
             Ok(Heartbeat { cancel: true, .. }) => {
                 patient.asked_to_stop.store(true, Ordering::Release);
                 patient.context.cancel.cancel();

@@ -232,7 +232,9 @@ impl Attempt<'_> {
                 return Err(JobFailure::Cancelled);
             }
             let key = format!("{prefix}/{}", file.name);
+            crate::failpoints::hit("before-put");
             let written = self.parts.objects.put_file(&key, &folder.join(&file.name)).await.map_err(write_failure)?;
+            crate::failpoints::hit("after-put");
             objects.push(NewObject {
                 key,
                 size_bytes: written.size_bytes,

@@ -1,0 +1,394 @@
+//! A campaign: for each pairing rounds of kills under load, each followed by the checks, then workers
+//! that are frozen, and at the end the whole history.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use fastrand::Rng;
+use rustix::process::Signal;
+
+use crate::client::{Caller, Load, User};
+use crate::findings::Findings;
+use crate::history::History;
+use crate::ledger::Ledger;
+use crate::options::Options;
+use crate::oracle::Oracle;
+use crate::pairing::Pairing;
+use crate::plan::{Armament, AtPoint, Deed, MID_DRAIN, Role};
+use crate::process::was_killed;
+use crate::report::{self, Figures, Table};
+use crate::site::{LEASE, Programs, Site};
+use crate::{BOUND, Failure, frozen};
+
+/// Users of one folder.
+const USERS: usize = 3;
+
+/// One folder with everything about it.
+#[derive(Debug)]
+pub struct Campaign {
+    /// The processes.
+    pub site: Site,
+    /// Who judges them.
+    pub oracle: Oracle,
+    /// The load; empty while it is at work.
+    pub users: Vec<User>,
+    /// What was found.
+    pub findings: Findings,
+    /// Where everything random comes from.
+    pub rng: Rng,
+    /// What was done so far.
+    pub figures: Figures,
+    ledger: Arc<Ledger>,
+    history: Arc<History>,
+}
+
+/// Runs what the options ask for and prints it; `false` if a promise was broken.
+///
+/// # Errors
+/// The programs are missing or do not start, or a folder cannot be used.
+pub async fn run(options: &Options) -> Result<bool, Failure> {
+    if !cfg!(feature = "failpoints") {
+        return Err("built without the feature `failpoints`".into());
+    }
+    let options = options.settled();
+    let seed = options.seed.unwrap_or_else(|| fastrand::u64(0..1_000_000_000));
+    let programs = Programs::beside_this()?;
+    let folder = tempfile::Builder::new().prefix("nemesis-").tempdir_in(match &options.folder {
+        Some(folder) => folder.clone(),
+        None => std::env::temp_dir(),
+    })?;
+    say(&format!("seed {seed}"));
+    let mut table = Table::default();
+    let mut sound = true;
+    for pairing in options.pairings() {
+        let mut figures = Figures::default();
+        for stage in stages(&options, pairing) {
+            let root = folder.path().join(format!("{}-{}", pairing.name, stage.transcoder));
+            let of_stage = stage.run(root, seed, &programs, &options).await;
+            match of_stage {
+                Ok(of_stage) => figures.add(&of_stage),
+                Err(error) => {
+                    say(&format!("{} with {}: {error}", pairing.name, stage.transcoder));
+                    figures.violations += 1;
+                }
+            }
+        }
+        sound &= figures.violations == 0;
+        table.add(pairing.name, figures);
+        if !sound {
+            say(&format!("data and logs are kept in {}", folder.keep().display()));
+            say(&format!("to try again: {}", replay(&options, pairing, seed)));
+            break;
+        }
+    }
+    say(&format!("\n{table}\n\nseed {seed}"));
+    Ok(sound)
+}
+
+fn replay(options: &Options, pairing: Pairing, seed: u64) -> String {
+    let Options { kills, kills_per_round, freezes, locks, ffmpeg_every, .. } = options;
+    format!(
+        "scripts/nemesis --seed {seed} --pairing {} --kills {kills} --kills-per-round {kills_per_round} \
+         --freezes {freezes} --locks {locks} --ffmpeg-every {ffmpeg_every}",
+        pairing.name
+    )
+}
+
+/// One folder of a pairing.
+#[derive(Debug, Clone, Copy)]
+struct Stage {
+    pairing: Pairing,
+    transcoder: &'static str,
+    kills: u32,
+    freezes: u32,
+    locks: u32,
+}
+
+/// Most kills fall on programs that simulate: a round is short then. The rest meet ffmpeg at work.
+fn stages(options: &Options, pairing: Pairing) -> Vec<Stage> {
+    let with_ffmpeg = match options.ffmpeg_every {
+        0 => 0,
+        every if on_path("ffmpeg") && on_path("ffprobe") => options.kills / every,
+        _ => {
+            say("ffmpeg is not there: every kill falls on programs that simulate");
+            0
+        }
+    };
+    let simulated = Stage {
+        pairing,
+        transcoder: "simulated",
+        kills: options.kills - with_ffmpeg,
+        freezes: options.freezes,
+        // With one process alone, nobody is left to answer.
+        locks: if pairing.works_inside() { 0 } else { options.locks },
+    };
+    let encoded = Stage { transcoder: "ffmpeg", kills: with_ffmpeg, freezes: 0, locks: 0, ..simulated };
+    [simulated, encoded].into_iter().filter(|stage| stage.kills + stage.freezes + stage.locks > 0).collect()
+}
+
+impl Stage {
+    async fn run(
+        self,
+        root: PathBuf,
+        seed: u64,
+        programs: &Programs,
+        options: &Options,
+    ) -> Result<Figures, Failure> {
+        let Self { pairing, transcoder, .. } = self;
+        let mut campaign = Campaign::begin(root, pairing, transcoder, seed, programs.clone()).await?;
+        while campaign.figures.score.kills() < self.kills && campaign.findings.count() == 0 {
+            let left = self.kills - campaign.figures.score.kills();
+            campaign.round(left.min(options.kills_per_round), pairing, transcoder).await?;
+        }
+        if campaign.findings.count() == 0 {
+            frozen::workers(&mut campaign, self.freezes).await?;
+            frozen::lock_holders(&mut campaign, self.locks).await?;
+        }
+        campaign.end().await
+    }
+}
+
+impl Campaign {
+    async fn begin(
+        root: PathBuf,
+        pairing: Pairing,
+        transcoder: &'static str,
+        seed: u64,
+        programs: Programs,
+    ) -> Result<Self, Failure> {
+        let mut site = Site::new(root.clone(), pairing, programs, transcoder)?;
+        site.start_missing().await?;
+        let (findings, ledger) = (Findings::new(), Arc::new(Ledger::new()));
+        let history = Arc::new(History::begin(&root.join("history.jsonl"))?);
+        // Each folder has its own sequence, so that a pairing can be tried again alone.
+        let salt = pairing.name.bytes().chain(transcoder.bytes()).fold(0_u64, |sum, byte| sum * 31 + u64::from(byte));
+        let mut rng = Rng::with_seed(seed ^ salt);
+        let mut users = Vec::new();
+        for number in 0..USERS {
+            let caller = Caller::new(site.address(), Arc::clone(&history), number)?;
+            let of_user = rng.fork();
+            users.push(User::sign_up(caller, number, of_user, findings.clone(), Arc::clone(&ledger)).await?);
+        }
+        let oracle = Oracle::new(site.data(), findings.clone(), Arc::clone(&ledger));
+        Ok(Self { site, oracle, users, findings, rng, figures: Figures::default(), ledger, history })
+    }
+
+    /// One round: kills under load, everybody back, nothing left to do, checks.
+    async fn round(&mut self, kills: u32, pairing: Pairing, transcoder: &str) -> Result<(), Failure> {
+        let begun = Instant::now();
+        let until = self.figures.score.kills() + kills;
+        let load = Load::start(std::mem::take(&mut self.users));
+        while self.figures.score.kills() < until {
+            tokio::time::sleep(Duration::from_millis(self.rng.u64(30..350))).await;
+            self.reap().await?;
+            self.strike().await?;
+        }
+        self.heal().await?;
+        self.users = load.finish().await?;
+        self.oracle.quiesce().await?;
+        self.oracle.judge(&mut self.users).await?;
+        self.figures.rounds += 1;
+        let (score, counts) = (&self.figures.score, self.oracle.rows()?.counts()?);
+        say(&format!(
+            "{} {transcoder} round {}: {} kills, {} calls acknowledged, {} unsure, {} videos, {} jobs, {} violations, {:.1} s",
+            pairing.name,
+            self.figures.rounds,
+            score.kills(),
+            self.history.acknowledged(),
+            self.history.maybe(),
+            counts.videos,
+            counts.jobs,
+            self.findings.count(),
+            begun.elapsed().as_secs_f64(),
+        ));
+        Ok(())
+    }
+
+    /// Does something to somebody.
+    async fn strike(&mut self) -> Result<(), Failure> {
+        let index = self.rng.usize(0..self.site.slots.len());
+        let drains_to_death = self.site.slots[index].armed.is_some_and(|armed| armed.point == MID_DRAIN);
+        let deed = if drains_to_death { Deed::Terminate } else { Deed::draw(&mut self.rng, LEASE) };
+        match deed {
+            Deed::Kill => {
+                // Now and then everybody at the same moment.
+                let all = self.rng.u8(0..6) == 0;
+                let victims = if all { (0..self.site.slots.len()).collect() } else { vec![index] };
+                for &victim in &victims {
+                    self.kill(victim, report::BY_SIGNAL)?;
+                }
+                for victim in victims {
+                    self.replace(victim).await?;
+                }
+            }
+            Deed::Stop(time) => {
+                self.signal(index, Signal::STOP);
+                tokio::time::sleep(time).await;
+                self.signal(index, Signal::CONT);
+                self.figures.score.other(report::STOPPED);
+            }
+            Deed::Terminate => {
+                self.signal(index, Signal::TERM);
+                self.see_end(index).await?;
+                self.replace(index).await?;
+            }
+            Deed::KillDraining(after) => {
+                self.signal(index, Signal::TERM);
+                tokio::time::sleep(after).await;
+                self.kill(index, report::MID_DRAIN)?;
+                self.replace(index).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Buries those who met the point they were armed for, continues those who froze there, and finds
+    /// those who ended for no reason.
+    async fn reap(&mut self) -> Result<(), Failure> {
+        for index in 0..self.site.slots.len() {
+            let slot = &mut self.site.slots[index];
+            let Some(process) = slot.process.as_mut() else { continue };
+            if process.ended()?.is_some() {
+                self.see_end(index).await?;
+                self.replace(index).await?;
+            } else if let Some(Armament { action: AtPoint::Freeze(time), .. }) = slot.armed
+                && process.is_stopped()
+            {
+                tokio::time::sleep(time).await;
+                self.signal(index, Signal::CONT);
+                self.site.slots[index].armed = None;
+                self.figures.score.other(report::FROZEN);
+                if index == 0 {
+                    self.site.find_server().await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits for the end of a process that ends by itself, and counts it.
+    async fn see_end(&mut self, index: usize) -> Result<(), Failure> {
+        let slot = &mut self.site.slots[index];
+        let (name, armed) = (slot.name.clone(), slot.armed);
+        let Some(process) = slot.process.as_mut() else { return Ok(()) };
+        let begun = Instant::now();
+        let status = loop {
+            match process.end(Duration::from_millis(100)).await? {
+                Some(status) => break Some(status),
+                // It met a point at which it freezes.
+                None if process.is_stopped() => process.signal(Signal::CONT),
+                None if begun.elapsed() > BOUND => break None,
+                None => {}
+            }
+        };
+        let dies = armed.is_some_and(|armed| armed.action == AtPoint::Die);
+        match status {
+            Some(status) if was_killed(status) && dies => self.figures.score.kill(report::AT_POINT),
+            Some(status) if status.success() => self.figures.score.other(report::ENDED),
+            Some(status) => self.findings.add(format!("{name} ended with {status}, armed with {armed:?}")),
+            None => self.findings.add(format!("{name} does not end after SIGTERM")),
+        }
+        self.site.bury(index)
+    }
+
+    fn kill(&mut self, index: usize, how: &'static str) -> Result<(), Failure> {
+        let Some(process) = self.site.slots[index].process.as_mut() else { return Ok(()) };
+        match process.kill()? {
+            status if was_killed(status) => self.figures.score.kill(how),
+            // It was faster.
+            _ => self.figures.score.other(report::ENDED),
+        }
+        self.site.bury(index)
+    }
+
+    /// Puts another process at an empty place, half of the times an armed one.
+    async fn replace(&mut self, index: usize) -> Result<(), Failure> {
+        tokio::time::sleep(Duration::from_millis(self.rng.u64(0..200))).await;
+        let (role, puts) = (self.site.slots[index].role, self.site.puts());
+        let armed = match self.rng.u8(0..8) {
+            0 if role != Role::Server => Some(Armament { point: MID_DRAIN, action: AtPoint::Die, passes: 0 }),
+            0..5 => Some(Armament::draw(&mut self.rng, role, puts, LEASE)),
+            _ => None,
+        };
+        self.site.start(index, armed).await
+    }
+
+    /// Lets nobody be armed any more, and everybody be there.
+    pub(crate) async fn heal(&mut self) -> Result<(), Failure> {
+        for index in 0..self.site.slots.len() {
+            let slot = &mut self.site.slots[index];
+            let ended = match slot.process.as_mut() {
+                Some(process) => process.ended()?.is_some(),
+                None => true,
+            };
+            if ended {
+                self.see_end(index).await?;
+            } else if slot.armed.is_some() {
+                self.kill(index, report::BY_SIGNAL)?;
+            }
+        }
+        self.site.start_missing().await
+    }
+
+    pub(crate) fn signal(&self, index: usize, signal: Signal) {
+        if let Some(process) = &self.site.slots[index].process {
+            process.signal(signal);
+        }
+    }
+
+    /// Replaces a process by one that is armed so.
+    pub(crate) async fn rearm(&mut self, index: usize, armed: Armament) -> Result<(), Failure> {
+        if let Some(process) = self.site.slots[index].process.as_mut() {
+            process.kill()?;
+        }
+        self.site.bury(index)?;
+        self.site.start(index, Some(armed)).await
+    }
+
+    /// Kills a process, whatever it is at, and starts another.
+    pub(crate) async fn renew(&mut self, index: usize) -> Result<(), Failure> {
+        self.kill(index, report::BY_SIGNAL)?;
+        self.site.start(index, None).await
+    }
+
+    /// The last checks, then everybody ends.
+    async fn end(mut self) -> Result<Figures, Failure> {
+        self.heal().await?;
+        self.oracle.quiesce().await?;
+        for user in &mut self.users {
+            user.repeat(usize::MAX).await?;
+        }
+        self.oracle.judge(&mut self.users).await?;
+        self.oracle.judge_history(&self.history)?;
+        let well = self.site.stop().await?;
+        self.findings.demand(well, || "a process that was asked to stop did not end well".to_owned());
+        for panic in self.site.panics() {
+            self.findings.add(format!("a log tells of a panic: {panic}"));
+        }
+        self.figures.counts = self.oracle.rows()?.counts()?;
+        self.figures.tally = self.site.tally()?;
+        self.figures.published = self.ledger.published();
+        self.figures.acknowledged = self.history.acknowledged();
+        self.figures.maybe = self.history.maybe();
+        self.figures.orphans = self.oracle.orphans;
+        self.figures.violations = self.findings.count();
+        for finding in self.findings.all() {
+            say(&format!("VIOLATION: {finding}"));
+        }
+        Ok(self.figures)
+    }
+}
+
+fn on_path(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|folder: PathBuf| Path::new(&folder).join(program).is_file())
+}
+
+/// A line on standard output.
+pub(crate) fn say(line: &str) {
+    // Nothing is left to tell if standard output is closed; the exit code still says how it went.
+    let _ = writeln!(std::io::stdout(), "{line}");
+}
+

@@ -1,0 +1,164 @@
+//! What is done to whom and when, drawn from a seed: the same seed draws the same plan. When exactly a
+//! signal meets a process is up to the machine.
+
+use std::time::Duration;
+
+use fastrand::Rng;
+
+/// What a process is there for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Serves the API and runs no jobs.
+    Server,
+    /// Serves the API and runs jobs.
+    ServerAndWorker,
+    /// Runs jobs.
+    Worker,
+}
+
+/// A point of the programs, and who passes it.
+struct Point {
+    name: &'static str,
+    serving: bool,
+    working: bool,
+    /// Passed so often that a kill should wait for one of many.
+    often: bool,
+}
+
+const POINTS: [Point; 15] = [
+    Point { name: "upload-half-way", serving: true, working: false, often: false },
+    Point { name: "received-before-commit", serving: true, working: false, often: false },
+    Point { name: "after-claim", serving: false, working: true, often: false },
+    Point { name: "before-heartbeat", serving: false, working: true, often: true },
+    Point { name: "after-heartbeat", serving: false, working: true, often: true },
+    Point { name: "before-pin", serving: false, working: true, often: false },
+    Point { name: "after-pin", serving: false, working: true, often: false },
+    Point { name: "verified-before-commit", serving: false, working: true, often: false },
+    Point { name: "before-put", serving: false, working: true, often: false },
+    Point { name: "after-put", serving: false, working: true, often: false },
+    Point { name: "mid-encode", serving: false, working: true, often: true },
+    Point { name: "before-publish", serving: false, working: true, often: false },
+    Point { name: "published-before-done", serving: false, working: true, often: false },
+    Point { name: "holding-lock", serving: true, working: true, often: true },
+    Point { name: "committed-before-answer", serving: true, working: true, often: true },
+];
+
+/// Passed by a worker that was asked to stop.
+pub const MID_DRAIN: &str = "mid-drain";
+
+/// What a process does at the point it is armed for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AtPoint {
+    /// Dies as by SIGKILL.
+    Die,
+    /// Stands still as by SIGSTOP, once, for that long.
+    Freeze(Duration),
+    /// Stands still every time it comes by, until it is continued.
+    FreezeEachTime,
+}
+
+/// What a process is armed with when it is started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Armament {
+    /// The point's name.
+    pub point: &'static str,
+    /// What happens there.
+    pub action: AtPoint,
+    /// How often the point is passed before that.
+    pub passes: u32,
+}
+
+impl Armament {
+    /// The variable `FAILPOINTS` that says so.
+    pub fn variable(&self) -> String {
+        let action = match self.action {
+            AtPoint::Die => "return",
+            AtPoint::Freeze(_) => "1*return(stop)",
+            AtPoint::FreezeEachTime => "return(stop)",
+        };
+        match self.passes {
+            0 => format!("{}={action}", self.point),
+            passes => format!("{}={passes}*off->{action}", self.point),
+        }
+    }
+
+    /// A point that a process of this role passes. Objects are put by ffmpeg's renditions alone.
+    pub fn draw(rng: &mut Rng, role: Role, puts: bool, lease: Duration) -> Self {
+        let passed = |point: &&Point| match role {
+            Role::Server => point.serving,
+            Role::Worker => point.working,
+            Role::ServerAndWorker => true,
+        };
+        let points: Vec<&Point> =
+            POINTS.iter().filter(passed).filter(|point| puts || !point.name.ends_with("-put")).collect();
+        let point = rng.choice(points).expect("every role passes some point");
+        let passes = rng.u32(0..if point.often { 12 } else { 3 });
+        let action = if rng.u8(0..4) == 0 { AtPoint::Freeze(frozen_for(rng, lease)) } else { AtPoint::Die };
+        Self { point: point.name, action, passes }
+    }
+}
+
+/// How a process is treated at a random moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Deed {
+    /// SIGKILL.
+    Kill,
+    /// SIGSTOP, and SIGCONT after that long.
+    Stop(Duration),
+    /// SIGTERM, and time to end well.
+    Terminate,
+    /// SIGTERM, and SIGKILL that much later if it is still there.
+    KillDraining(Duration),
+}
+
+impl Deed {
+    /// Half of the deeds are kills.
+    pub fn draw(rng: &mut Rng, lease: Duration) -> Self {
+        match rng.u8(0..12) {
+            0..6 => Self::Kill,
+            6..9 => Self::Stop(frozen_for(rng, lease)),
+            9 => Self::Terminate,
+            _ => Self::KillDraining(Duration::from_millis(rng.u64(0..150))),
+        }
+    }
+}
+
+/// Shorter than a lease as often as longer.
+fn frozen_for(rng: &mut Rng, lease: Duration) -> Duration {
+    if rng.bool() { lease.mul_f64(0.1 + 0.5 * rng.f64()) } else { lease.mul_f64(1.4 + rng.f64()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_point_the_programs_have_is_used() {
+        let mut known: Vec<_> = POINTS.iter().map(|point| point.name).chain([MID_DRAIN]).collect();
+        let mut there = vidcore::failpoints::NAMES.to_vec();
+        known.sort_unstable();
+        there.sort_unstable();
+        assert_eq!(there, known);
+    }
+
+    #[test]
+    fn one_seed_is_one_plan() {
+        let lease = Duration::from_millis(900);
+        let plan = |seed| {
+            let mut rng = Rng::with_seed(seed);
+            (0..50)
+                .map(|_| (Deed::draw(&mut rng, lease), Armament::draw(&mut rng, Role::Worker, true, lease)))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(plan(7), plan(7));
+        assert_ne!(plan(7), plan(8));
+    }
+
+    #[test]
+    fn an_armament_is_written_as_the_programs_read_it() {
+        let armament = Armament { point: "after-claim", action: AtPoint::Die, passes: 0 };
+        assert_eq!("after-claim=return", armament.variable());
+        let frozen = Armament { action: AtPoint::Freeze(Duration::ZERO), passes: 2, ..armament };
+        assert_eq!("after-claim=2*off->1*return(stop)", frozen.variable());
+    }
+}
