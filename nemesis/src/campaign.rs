@@ -163,7 +163,7 @@ impl Campaign {
         let (findings, ledger) = (Findings::new(), Arc::new(Ledger::new()));
         let history = Arc::new(History::begin(&root.join("history.jsonl"))?);
         // Each folder has its own sequence, so that a pairing can be tried again alone.
-        let salt = pairing.name.bytes().chain(transcoder.bytes()).fold(0_u64, |sum, byte| sum * 31 + u64::from(byte));
+        let salt = pairing.name.bytes().chain(transcoder.bytes()).fold(0_u64, |sum, byte| sum.wrapping_mul(31) ^ u64::from(byte));
         let mut rng = Rng::with_seed(seed ^ salt);
         let mut users = Vec::new();
         for number in 0..USERS {
@@ -179,7 +179,9 @@ impl Campaign {
     async fn round(&mut self, kills: u32, pairing: Pairing, transcoder: &str) -> Result<(), Failure> {
         let begun = Instant::now();
         let until = self.figures.score.kills() + kills;
-        let load = Load::start(std::mem::take(&mut self.users));
+        // What is asked for has to be encoded before the round is over.
+        let pause = Duration::from_millis(if self.site.puts() { 400 } else { 35 });
+        let load = Load::start(std::mem::take(&mut self.users), pause);
         while self.figures.score.kills() < until {
             tokio::time::sleep(Duration::from_millis(self.rng.u64(30..350))).await;
             self.reap().await?;
@@ -208,7 +210,8 @@ impl Campaign {
 
     /// Does something to somebody.
     async fn strike(&mut self) -> Result<(), Failure> {
-        let index = self.rng.usize(0..self.site.slots.len());
+        let idle: Vec<_> = (0..self.site.slots.len()).filter(|&at| !self.site.slots[at].is_on_its_way()).collect();
+        let Some(index) = self.rng.choice(idle) else { return Ok(()) };
         let drains_to_death = self.site.slots[index].armed.is_some_and(|armed| armed.point == MID_DRAIN);
         let deed = if drains_to_death { Deed::Terminate } else { Deed::draw(&mut self.rng, LEASE) };
         match deed {
@@ -283,12 +286,12 @@ impl Campaign {
                 None => {}
             }
         };
-        let dies = armed.is_some_and(|armed| armed.action == AtPoint::Die);
-        match status {
-            Some(status) if was_killed(status) && dies => self.figures.score.kill(report::AT_POINT),
-            Some(status) if status.success() => self.figures.score.other(report::ENDED),
-            Some(status) => self.findings.add(format!("{name} ended with {status}, armed with {armed:?}")),
-            None => self.findings.add(format!("{name} does not end after SIGTERM")),
+        let deadly = armed.filter(|armed| armed.action == AtPoint::Die).map(|armed| armed.point);
+        match (status, deadly) {
+            (Some(status), Some(point)) if was_killed(status) => self.figures.score.kill_at(point),
+            (Some(status), _) if status.success() => self.figures.score.other(report::ENDED),
+            (Some(status), _) => self.findings.add(format!("{name} ended with {status}, armed with {armed:?}")),
+            (None, _) => self.findings.add(format!("{name} does not end after SIGTERM")),
         }
         self.site.bury(index)
     }

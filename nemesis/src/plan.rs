@@ -89,8 +89,10 @@ impl Armament {
             Role::Worker => point.working,
             Role::ServerAndWorker => true,
         };
-        let points: Vec<&Point> =
-            POINTS.iter().filter(passed).filter(|point| puts || !point.name.ends_with("-put")).collect();
+        let points = POINTS.iter().filter(passed);
+        // Where attempts put objects, half of the deaths are around that.
+        let of_objects = puts && role != Role::Server && rng.bool();
+        let points: Vec<&Point> = points.filter(|point| point.name.ends_with("-put") == of_objects).collect();
         let point = rng.choice(points).expect("every role passes some point");
         let passes = rng.u32(0..if point.often { 12 } else { 3 });
         let action = if rng.u8(0..4) == 0 { AtPoint::Freeze(frozen_for(rng, lease)) } else { AtPoint::Die };

@@ -10,12 +10,13 @@ use crate::oracle::Counts;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Score {
     kills: BTreeMap<&'static str, u32>,
+    points: BTreeMap<&'static str, u32>,
     others: BTreeMap<&'static str, u32>,
 }
 
 /// Killed at a random moment.
 pub const BY_SIGNAL: &str = "SIGKILL at random";
-/// Killed at a named point.
+/// Killed at a named point; which, stands below it.
 pub const AT_POINT: &str = "at a named point";
 /// Killed while it drained.
 pub const MID_DRAIN: &str = "SIGTERM, then SIGKILL";
@@ -32,6 +33,12 @@ impl Score {
         *self.kills.entry(how).or_default() += 1;
     }
 
+    /// Counts a process that was killed at a named point.
+    pub fn kill_at(&mut self, point: &'static str) {
+        self.kill(AT_POINT);
+        *self.points.entry(point).or_default() += 1;
+    }
+
     /// Counts what a process lived through.
     pub fn other(&mut self, how: &'static str) {
         *self.others.entry(how).or_default() += 1;
@@ -43,12 +50,14 @@ impl Score {
     }
 
     fn add(&mut self, more: &Self) {
-        for (how, count) in &more.kills {
-            *self.kills.entry(how).or_default() += count;
-        }
-        for (how, count) in &more.others {
-            *self.others.entry(how).or_default() += count;
-        }
+        let add = |sums: &mut BTreeMap<&'static str, u32>, more: &BTreeMap<&'static str, u32>| {
+            for (name, count) in more {
+                *sums.entry(name).or_default() += count;
+            }
+        };
+        add(&mut self.kills, &more.kills);
+        add(&mut self.points, &more.points);
+        add(&mut self.others, &more.others);
     }
 }
 
@@ -102,6 +111,7 @@ impl Figures {
         let mut rows = vec![("kills".to_owned(), self.score.kills().to_string())];
         let part = |(how, count): (&&str, &u32)| (format!("  {how}"), count.to_string());
         rows.extend(self.score.kills.iter().map(part));
+        rows.extend(self.score.points.iter().map(|(point, count)| (format!("    {point}"), count.to_string())));
         rows.extend(self.score.others.iter().map(|(how, count)| ((*how).to_owned(), count.to_string())));
         let named = [
             ("frozen past the lease, then fenced", u64::from(self.frozen_workers)),

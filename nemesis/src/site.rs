@@ -3,19 +3,22 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use tokio::sync::watch;
 
 use crate::logs::Tally;
 use crate::pairing::Pairing;
-use crate::plan::{Armament, Role};
+use crate::plan::{Armament, MID_DRAIN, Role};
 use crate::process::Process;
 use crate::{BOUND, Failure};
 
 /// How long a claim holds in a campaign.
 pub const LEASE: Duration = Duration::from_millis(900);
+
+/// How long an armed process is left alone, so that it may come by its point.
+const ON_ITS_WAY: Duration = Duration::from_millis(2500);
 
 /// How long a write waits for another process's lock.
 pub const BUSY_TIMEOUT: Duration = Duration::from_millis(1000);
@@ -78,7 +81,15 @@ pub struct Slot {
     pub process: Option<Process>,
     /// What it was armed with.
     pub armed: Option<Armament>,
+    started: Instant,
     lives: u32,
+}
+
+impl Slot {
+    /// Whether it is armed and has not had the time yet to come by its point.
+    pub fn is_on_its_way(&self) -> bool {
+        self.armed.is_some_and(|armed| armed.point != MID_DRAIN) && self.started.elapsed() < ON_ITS_WAY
+    }
 }
 
 /// The folder and its processes. Dropping it ends them all.
@@ -104,7 +115,7 @@ impl Site {
         std::fs::create_dir_all(root.join("logs"))?;
         std::fs::write(root.join("config.toml"), config())?;
         let server = if pairing.works_inside() { Role::ServerAndWorker } else { Role::Server };
-        let slot = |name: String, role| Slot { name, role, process: None, armed: None, lives: 0 };
+        let slot = |name: String, role| Slot { name, role, process: None, armed: None, started: Instant::now(), lives: 0 };
         let mut slots = vec![slot("server".to_owned(), server)];
         slots.extend((1..=pairing.workers).map(|number| slot(format!("worker-{number}"), Role::Worker)));
         let (tally, panics) = (Tally::default(), Vec::new());
@@ -165,6 +176,7 @@ impl Site {
             }
         }
         slot.process = Some(process);
+        slot.started = Instant::now();
         slot.armed = armed;
         Ok(())
     }

@@ -101,8 +101,8 @@ pub struct Load {
 }
 
 impl Load {
-    /// Sets users to work.
-    pub fn start(users: Vec<User>) -> Self {
+    /// Sets users to work; each pauses between two calls for up to twice `pause`.
+    pub fn start(users: Vec<User>, pause: Duration) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let mut tasks = JoinSet::new();
         for mut user in users {
@@ -110,7 +110,7 @@ impl Load {
             tasks.spawn(async move {
                 while !stop.load(Ordering::Relaxed) {
                     user.act().await?;
-                    tokio::time::sleep(Duration::from_millis(user.rng.u64(10..60))).await;
+                    tokio::time::sleep(pause.mul_f64(2.0 * user.rng.f64())).await;
                 }
                 Ok(user)
             });
