@@ -10,6 +10,7 @@ use fastrand::Rng;
 use rustix::process::Signal;
 
 use crate::client::{Caller, Load, User};
+use crate::effects::Effects;
 use crate::findings::Findings;
 use crate::history::History;
 use crate::ledger::Ledger;
@@ -19,7 +20,7 @@ use crate::pairing::Pairing;
 use crate::plan::{Armament, AtPoint, Deed, MID_DRAIN, Role};
 use crate::process::was_killed;
 use crate::report::{self, Figures, Table};
-use crate::site::{LEASE, Programs, Site};
+use crate::site::{LEASE, Programs, Setting, Site};
 use crate::{BOUND, Failure, frozen};
 
 /// Users of one folder.
@@ -42,6 +43,7 @@ pub struct Campaign {
     pub figures: Figures,
     ledger: Arc<Ledger>,
     history: Arc<History>,
+    effects: Option<Effects>,
 }
 
 /// Runs what the options ask for and prints it; `false` if a promise was broken.
@@ -54,7 +56,6 @@ pub async fn run(options: &Options) -> Result<bool, Failure> {
     }
     let options = options.settled();
     let seed = options.seed.unwrap_or_else(|| fastrand::u64(0..1_000_000_000));
-    let programs = Programs::beside_this()?;
     let folder = tempfile::Builder::new().prefix("nemesis-").tempdir_in(match &options.folder {
         Some(folder) => folder.clone(),
         None => std::env::temp_dir(),
@@ -65,12 +66,11 @@ pub async fn run(options: &Options) -> Result<bool, Failure> {
     for pairing in options.pairings() {
         let mut figures = Figures::default();
         for stage in stages(&options, pairing) {
-            let root = folder.path().join(format!("{}-{}", pairing.name, stage.transcoder));
-            let of_stage = stage.run(root, seed, &programs, &options).await;
-            match of_stage {
+            let root = folder.path().join(format!("{}-{}", pairing.name, stage.name));
+            match stage.run(root, seed, &options).await {
                 Ok(of_stage) => figures.add(&of_stage),
                 Err(error) => {
-                    say(&format!("{} with {}: {error}", pairing.name, stage.transcoder));
+                    say(&format!("VIOLATION: {} {}: {error}", pairing.name, stage.name));
                     figures.violations += 1;
                 }
             }
@@ -88,10 +88,10 @@ pub async fn run(options: &Options) -> Result<bool, Failure> {
 }
 
 fn replay(options: &Options, pairing: Pairing, seed: u64) -> String {
-    let Options { kills, kills_per_round, freezes, locks, ffmpeg_every, .. } = options;
+    let Options { kills, kills_per_round, freezes, locks, ffmpeg_every, embedding_every, .. } = options;
     format!(
         "scripts/nemesis --seed {seed} --pairing {} --kills {kills} --kills-per-round {kills_per_round} \
-         --freezes {freezes} --locks {locks} --ffmpeg-every {ffmpeg_every}",
+         --freezes {freezes} --locks {locks} --ffmpeg-every {ffmpeg_every} --embedding-every {embedding_every}",
         pairing.name
     )
 }
@@ -100,47 +100,47 @@ fn replay(options: &Options, pairing: Pairing, seed: u64) -> String {
 #[derive(Debug, Clone, Copy)]
 struct Stage {
     pairing: Pairing,
+    /// `simulated`, `ffmpeg` or `embedding`.
+    name: &'static str,
     transcoder: &'static str,
     kills: u32,
     freezes: u32,
     locks: u32,
 }
 
-/// Most kills fall on programs that simulate: a round is short then. The rest meet ffmpeg at work.
+/// Most kills fall on the real programs, simulating: a round is short then. Others meet ffmpeg at
+/// work, or a program that embeds the platform and has effects outside of it.
 fn stages(options: &Options, pairing: Pairing) -> Vec<Stage> {
-    let with_ffmpeg = match options.ffmpeg_every {
-        0 => 0,
-        every if on_path("ffmpeg") && on_path("ffprobe") => options.kills / every,
+    let share = |every: u32| options.kills.checked_div(every).unwrap_or(0);
+    let with_ffmpeg = match share(options.ffmpeg_every) {
+        kills if kills == 0 || (on_path("ffmpeg") && on_path("ffprobe")) => kills,
         _ => {
             say("ffmpeg is not there: every kill falls on programs that simulate");
             0
         }
     };
+    let embedding = share(options.embedding_every);
     let simulated = Stage {
         pairing,
+        name: "simulated",
         transcoder: "simulated",
-        kills: options.kills - with_ffmpeg,
+        kills: options.kills.saturating_sub(with_ffmpeg + embedding),
         freezes: options.freezes,
         // With one process alone, nobody is left to answer.
         locks: if pairing.works_inside() { 0 } else { options.locks },
     };
-    let encoded = Stage { transcoder: "ffmpeg", kills: with_ffmpeg, freezes: 0, locks: 0, ..simulated };
-    [simulated, encoded].into_iter().filter(|stage| stage.kills + stage.freezes + stage.locks > 0).collect()
+    let only_kills = |name, kills| Stage { name, kills, freezes: 0, locks: 0, ..simulated };
+    let encoding = Stage { transcoder: "ffmpeg", ..only_kills("ffmpeg", with_ffmpeg) };
+    let stages = [simulated, only_kills("embedding", embedding), encoding];
+    stages.into_iter().filter(|stage| stage.kills + stage.freezes + stage.locks > 0).collect()
 }
 
 impl Stage {
-    async fn run(
-        self,
-        root: PathBuf,
-        seed: u64,
-        programs: &Programs,
-        options: &Options,
-    ) -> Result<Figures, Failure> {
-        let Self { pairing, transcoder, .. } = self;
-        let mut campaign = Campaign::begin(root, pairing, transcoder, seed, programs.clone()).await?;
+    async fn run(self, root: PathBuf, seed: u64, options: &Options) -> Result<Figures, Failure> {
+        let mut campaign = Campaign::begin(root, self, seed).await?;
         while campaign.figures.score.kills() < self.kills && campaign.findings.count() == 0 {
             let left = self.kills - campaign.figures.score.kills();
-            campaign.round(left.min(options.kills_per_round), pairing, transcoder).await?;
+            campaign.round(left.min(options.kills_per_round), self).await?;
         }
         if campaign.findings.count() == 0 {
             frozen::workers(&mut campaign, self.freezes).await?;
@@ -151,32 +151,34 @@ impl Stage {
 }
 
 impl Campaign {
-    async fn begin(
-        root: PathBuf,
-        pairing: Pairing,
-        transcoder: &'static str,
-        seed: u64,
-        programs: Programs,
-    ) -> Result<Self, Failure> {
-        let mut site = Site::new(root.clone(), pairing, programs, transcoder)?;
+    async fn begin(root: PathBuf, stage: Stage, seed: u64) -> Result<Self, Failure> {
+        let embedding = stage.name == "embedding";
+        let programs = if embedding { Programs::embedding()? } else { Programs::real()? };
+        let effects = if embedding { Some(Effects::open().await?) } else { None };
+        let ledger = effects.as_ref().map(|effects| effects.address);
+        let setting = Setting { transcoder: stage.transcoder, ledger };
+        let mut site = Site::new(root.clone(), stage.pairing, programs, setting)?;
         site.start_missing().await?;
         let (findings, ledger) = (Findings::new(), Arc::new(Ledger::new()));
         let history = Arc::new(History::begin(&root.join("history.jsonl"))?);
         // Each folder has its own sequence, so that a pairing can be tried again alone.
-        let salt = pairing.name.bytes().chain(transcoder.bytes()).fold(0_u64, |sum, byte| sum.wrapping_mul(31) ^ u64::from(byte));
+        let names = stage.pairing.name.bytes().chain(stage.name.bytes());
+        let salt = names.fold(0_u64, |sum, byte| sum.wrapping_mul(31) ^ u64::from(byte));
         let mut rng = Rng::with_seed(seed ^ salt);
         let mut users = Vec::new();
         for number in 0..USERS {
             let caller = Caller::new(site.address(), Arc::clone(&history), number)?;
             let of_user = rng.fork();
-            users.push(User::sign_up(caller, number, of_user, findings.clone(), Arc::clone(&ledger)).await?);
+            let mut user = User::sign_up(caller, number, of_user, findings.clone(), Arc::clone(&ledger)).await?;
+            user.enqueues = embedding;
+            users.push(user);
         }
         let oracle = Oracle::new(site.data(), findings.clone(), Arc::clone(&ledger));
-        Ok(Self { site, oracle, users, findings, rng, figures: Figures::default(), ledger, history })
+        Ok(Self { site, oracle, users, findings, rng, figures: Figures::default(), ledger, history, effects })
     }
 
     /// One round: kills under load, everybody back, nothing left to do, checks.
-    async fn round(&mut self, kills: u32, pairing: Pairing, transcoder: &str) -> Result<(), Failure> {
+    async fn round(&mut self, kills: u32, stage: Stage) -> Result<(), Failure> {
         let begun = Instant::now();
         let until = self.figures.score.kills() + kills;
         // What is asked for has to be encoded before the round is over.
@@ -194,8 +196,9 @@ impl Campaign {
         self.figures.rounds += 1;
         let (score, counts) = (&self.figures.score, self.oracle.rows()?.counts()?);
         say(&format!(
-            "{} {transcoder} round {}: {} kills, {} calls acknowledged, {} unsure, {} videos, {} jobs, {} violations, {:.1} s",
-            pairing.name,
+            "{} {} round {}: {} kills, {} calls acknowledged, {} unsure, {} videos, {} jobs, {} violations, {:.1} s",
+            stage.pairing.name,
+            stage.name,
             self.figures.rounds,
             score.kills(),
             self.history.acknowledged(),
@@ -365,6 +368,10 @@ impl Campaign {
         }
         self.oracle.judge(&mut self.users).await?;
         self.oracle.judge_history(&self.history)?;
+        if let Some(effects) = &self.effects {
+            self.oracle.judge_effects(&self.history, &effects.all())?;
+            self.figures.effects = effects.all().values().map(Vec::len).sum();
+        }
         let well = self.site.stop().await?;
         self.findings.demand(well, || "a process that was asked to stop did not end well".to_owned());
         for panic in self.site.panics() {

@@ -8,11 +8,13 @@
 
 pub mod campaign;
 pub mod client;
+pub mod effects;
 pub mod findings;
 pub mod frozen;
 pub mod history;
 pub mod ledger;
 pub mod logs;
+pub mod node;
 pub mod options;
 pub mod oracle;
 pub mod pairing;

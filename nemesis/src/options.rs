@@ -31,6 +31,10 @@ pub struct Options {
     /// Of how many kills one falls on programs that encode with ffmpeg; 0 for none
     #[arg(long, default_value_t = 5, value_name = "COUNT")]
     pub ffmpeg_every: u32,
+    /// Of how many kills one falls on a program that embeds the platform, whose jobs have effects
+    /// outside of it; 0 for none
+    #[arg(long, default_value_t = 5, value_name = "COUNT")]
+    pub embedding_every: u32,
     /// 300 kills and 200 freezes per pairing
     #[arg(long)]
     pub long: bool,

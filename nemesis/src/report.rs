@@ -76,6 +76,8 @@ pub struct Figures {
     pub counts: Counts,
     /// Renditions that were published.
     pub published: usize,
+    /// Effects that jobs had outside the platform.
+    pub effects: usize,
     /// What the logs tell.
     pub tally: Tally,
     /// Workers frozen with something to publish, each of them fenced afterwards.
@@ -99,6 +101,7 @@ impl Figures {
         self.counts.attempts += more.counts.attempts;
         self.counts.videos += more.counts.videos;
         self.published += more.published;
+        self.effects += more.effects;
         self.tally.fenced += more.tally.fenced;
         self.tally.rescued += more.tally.rescued;
         self.frozen_workers += more.frozen_workers;
@@ -123,6 +126,7 @@ impl Figures {
             ("jobs", self.counts.jobs),
             ("attempts", self.counts.attempts),
             ("renditions published", self.published as u64),
+            ("effects outside", self.effects as u64),
             ("jobs rescued", self.tally.rescued),
             ("late writes fenced", self.tally.fenced),
             ("objects to collect", self.orphans as u64),

@@ -9,6 +9,7 @@ use rustix::process::Signal;
 use tokio::sync::watch;
 
 use crate::logs::Tally;
+use crate::node::LEDGER;
 use crate::pairing::Pairing;
 use crate::plan::{Armament, MID_DRAIN, Role};
 use crate::process::Process;
@@ -46,7 +47,7 @@ retry_cap_ms = 500
 max_attempts = 200
 "#;
 
-/// Where the programs under test are, and what they process videos with.
+/// Where the programs under test are.
 #[derive(Debug, Clone)]
 pub struct Programs {
     /// The server.
@@ -56,18 +57,36 @@ pub struct Programs {
 }
 
 impl Programs {
-    /// Those built together with this program: they stand in the same folder.
+    /// `vidserver` and `vidworker`, built together with this program: they stand in the same folder.
     ///
     /// # Errors
     /// They have not been built.
-    pub fn beside_this() -> Result<Self, Failure> {
-        let own = std::env::current_exe()?;
-        let beside = |name: &str| {
-            let path = own.with_file_name(name);
-            if path.is_file() { Ok(path) } else { Err(format!("{} has not been built", path.display())) }
-        };
-        Ok(Self { server: beside("nemesis-vidserver")?, worker: beside("nemesis-vidworker")? })
+    pub fn real() -> Result<Self, Failure> {
+        Ok(Self { server: beside_this("nemesis-vidserver")?, worker: beside_this("nemesis-vidworker")? })
     }
+
+    /// The program that embeds the platform, in both places.
+    ///
+    /// # Errors
+    /// It has not been built.
+    pub fn embedding() -> Result<Self, Failure> {
+        let node = beside_this("nemesis-node")?;
+        Ok(Self { server: node.clone(), worker: node })
+    }
+}
+
+fn beside_this(name: &str) -> Result<PathBuf, Failure> {
+    let path = std::env::current_exe()?.with_file_name(name);
+    if path.is_file() { Ok(path) } else { Err(format!("{} has not been built", path.display()).into()) }
+}
+
+/// What every process of a site is told by its environment.
+#[derive(Debug, Clone, Copy)]
+pub struct Setting {
+    /// `simulated` or `ffmpeg`.
+    pub transcoder: &'static str,
+    /// Where the ledger of effects is, for programs that embed the platform.
+    pub ledger: Option<SocketAddr>,
 }
 
 /// One process's place: who stands there changes with every kill.
@@ -100,7 +119,7 @@ pub struct Site {
     /// The places, the server's first.
     pub slots: Vec<Slot>,
     programs: Programs,
-    transcoder: &'static str,
+    setting: Setting,
     address: watch::Sender<Option<SocketAddr>>,
     tally: Tally,
     panics: Vec<String>,
@@ -111,7 +130,7 @@ impl Site {
     ///
     /// # Errors
     /// The file system's own.
-    pub fn new(root: PathBuf, pairing: Pairing, programs: Programs, transcoder: &'static str) -> Result<Self, Failure> {
+    pub fn new(root: PathBuf, pairing: Pairing, programs: Programs, setting: Setting) -> Result<Self, Failure> {
         std::fs::create_dir_all(root.join("logs"))?;
         std::fs::write(root.join("config.toml"), config())?;
         let server = if pairing.works_inside() { Role::ServerAndWorker } else { Role::Server };
@@ -119,7 +138,7 @@ impl Site {
         let mut slots = vec![slot("server".to_owned(), server)];
         slots.extend((1..=pairing.workers).map(|number| slot(format!("worker-{number}"), Role::Worker)));
         let (tally, panics) = (Tally::default(), Vec::new());
-        Ok(Self { root, slots, programs, transcoder, address: watch::Sender::new(None), tally, panics })
+        Ok(Self { root, slots, programs, setting, address: watch::Sender::new(None), tally, panics })
     }
 
     /// The data folder.
@@ -134,7 +153,7 @@ impl Site {
 
     /// Whether objects are put by attempts: the simulated transcoder publishes the original itself.
     pub fn puts(&self) -> bool {
-        self.transcoder == "ffmpeg"
+        self.setting.transcoder == "ffmpeg"
     }
 
     /// Starts whoever is missing, unarmed.
@@ -159,8 +178,8 @@ impl Site {
         slot.lives += 1;
         let log = self.root.join("logs").join(format!("{}-{:03}.log", slot.name, slot.lives));
         let program = if slot.role == Role::Worker { &self.programs.worker } else { &self.programs.server };
-        let (role, root, transcoder) = (slot.role, &self.root, self.transcoder);
-        let mut process = Process::start(program, |command| arrange(command, role, root, transcoder, armed), log)?;
+        let (role, root, setting) = (slot.role, &self.root, self.setting);
+        let mut process = Process::start(program, |command| arrange(command, role, root, setting, armed), log)?;
         if role != Role::Worker {
             // A server that freezes at its start is as good as one that freezes later.
             let address = loop {
@@ -257,7 +276,7 @@ fn count(process: &mut Process, tally: &mut Tally, panics: &mut Vec<String>) -> 
     Ok(())
 }
 
-fn arrange(command: &mut Command, role: Role, root: &Path, transcoder: &str, armed: Option<Armament>) {
+fn arrange(command: &mut Command, role: Role, root: &Path, setting: Setting, armed: Option<Armament>) {
     if role != Role::Worker {
         command.args(["serve", "--listen", "127.0.0.1:0"]);
     }
@@ -265,7 +284,10 @@ fn arrange(command: &mut Command, role: Role, root: &Path, transcoder: &str, arm
         command.arg("--no-worker");
     }
     command.arg("--config").arg(root.join("config.toml")).arg("--data-dir").arg(root.join("data"));
-    command.env("VID_MEDIA__TRANSCODER", transcoder);
+    command.env("VID_MEDIA__TRANSCODER", setting.transcoder);
+    if let Some(ledger) = setting.ledger {
+        command.env(LEDGER, ledger.to_string());
+    }
     if let Some(armed) = armed {
         command.env("FAILPOINTS", armed.variable());
     }

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::model::{FIXTURES, Fixture, UploadModel, VideoModel};
 use super::user::User;
 use super::{Answer, Call, Reply};
-use crate::Failure;
+use crate::{Failure, node};
 
 /// Videos of one user on which something is done; older ones are left to the checks.
 const IN_USE: usize = 4;
@@ -27,6 +27,10 @@ impl User {
     pub async fn act(&mut self) -> Result<(), Failure> {
         if self.videos.is_empty() {
             return self.create().await.map(|_| ());
+        }
+        if self.enqueues && self.rng.bool() {
+            self.enqueue().await;
+            return Ok(());
         }
         let newest = self.videos.len().saturating_sub(IN_USE);
         let index = self.rng.usize(newest..self.videos.len());
@@ -59,6 +63,14 @@ impl User {
         self.remember(call, &answer);
         self.videos.push(VideoModel::new(id, title));
         Ok(self.videos.len() - 1)
+    }
+
+    /// Asks for a job with an effect outside the platform; without an answer there may be one or not.
+    async fn enqueue(&mut self) {
+        let call = Call::new("enqueue", Method::POST, node::PATH, "");
+        if let Reply::Answer(answer) = self.caller.once(&call, |answer| Some(answer.text("id"))).await {
+            self.expect(&call, &answer, 201, &[]);
+        }
     }
 
     /// Walks an upload from its opening to its completion, or gives it up on the way.

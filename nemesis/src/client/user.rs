@@ -31,6 +31,8 @@ pub struct User {
     pub(super) rng: Rng,
     pub(super) findings: Findings,
     pub(super) ledger: Arc<Ledger>,
+    /// Whether there is a route for jobs that have effects outside the platform.
+    pub enqueues: bool,
     keys: u64,
 }
 
@@ -56,7 +58,7 @@ impl User {
             return Err(format!("signing up is refused: {}", answer.body).into());
         }
         caller.token = answer.text("access_token");
-        Ok(Self { number, caller, videos: Vec::new(), answered: Vec::new(), rng, findings, ledger, keys: 0 })
+        Ok(Self { number, caller, videos: Vec::new(), answered: Vec::new(), rng, findings, ledger, enqueues: false, keys: 0 })
     }
 
     pub(super) fn next_key(&mut self) -> String {

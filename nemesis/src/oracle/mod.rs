@@ -1,5 +1,6 @@
 //! What must hold once everybody runs again and nothing is left to do.
 
+mod effects;
 mod promises;
 mod rows;
 mod users;
@@ -16,6 +17,7 @@ use vidcore::store::sqlite::{FILE_NAME, Migrations, SqliteOptions, SqliteStore};
 pub use rows::{Counts, Rows};
 
 use crate::client::User;
+use crate::effects::ByJob;
 use crate::findings::Findings;
 use crate::history::History;
 use crate::ledger::Ledger;
@@ -93,6 +95,14 @@ impl Oracle {
     /// The history or the database cannot be read.
     pub fn judge_history(&self, history: &History) -> Result<(), Failure> {
         promises::check(&history.read()?, &self.rows()?, &self.findings)
+    }
+
+    /// Checks the effects that jobs of embedding programs had outside the platform.
+    ///
+    /// # Errors
+    /// The history or the database cannot be read.
+    pub fn judge_effects(&self, history: &History, effects: &ByJob) -> Result<(), Failure> {
+        effects::check(&history.read()?, effects, &self.rows()?, &self.findings)
     }
 
     /// The platform's own checks over rows and objects, every object hashed. They only read.

@@ -35,9 +35,12 @@ pub struct Attempt {
     pub job: String,
     /// Its token.
     pub token: i64,
-    started_at_ms: i64,
-    ended_at_ms: Option<i64>,
-    outcome: Option<String>,
+    /// When it was claimed.
+    pub started_at_ms: i64,
+    /// When it ended, if it has.
+    pub ended_at_ms: Option<i64>,
+    /// How it ended, if it has.
+    pub outcome: Option<String>,
 }
 
 /// What a row says of an upload.
@@ -65,7 +68,7 @@ impl Rows {
     pub fn live_jobs(&self) -> Result<Vec<String>, Failure> {
         self.all(
             "SELECT id, kind, state, attempts, last_error FROM jobs
-             WHERE state IN ('queued', 'leased') AND queue IN ('media', 'uploads')",
+             WHERE state IN ('queued', 'leased') AND queue IN ('media', 'uploads', 'ledger')",
             |row| {
                 let (kind, state): (String, String) = (row.get(1)?, row.get(2)?);
                 let (attempts, error): (i64, Option<String>) = (row.get(3)?, row.get(4)?);
@@ -90,6 +93,23 @@ impl Rows {
             .query_row((video.as_bytes(), kind), attempt)
             .optional()?;
         Ok(found)
+    }
+
+    /// The state of a job and its attempts, oldest first.
+    ///
+    /// # Errors
+    /// SQLite's own.
+    pub fn job(&self, id: &str) -> Result<Option<(String, Vec<Attempt>)>, Failure> {
+        let id: JobId = id.parse().map_err(|_| format!("{id} is no id"))?;
+        let sql = "SELECT state FROM jobs WHERE id = ?1";
+        let state = self.0.prepare_cached(sql)?.query_row([id.as_bytes()], |row| row.get(0)).optional()?;
+        let Some(state) = state else { return Ok(None) };
+        let mut statement = self.0.prepare_cached(
+            "SELECT j.id, a.token, a.started_at_ms, a.ended_at_ms, a.outcome
+             FROM job_attempts a JOIN jobs j ON j.pk = a.job_pk WHERE j.id = ?1 ORDER BY a.token",
+        )?;
+        let attempts = statement.query_map([id.as_bytes()], attempt)?.collect::<rusqlite::Result<_>>()?;
+        Ok(Some((state, attempts)))
     }
 
     /// Ready renditions with the work that made them so.
