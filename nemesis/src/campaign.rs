@@ -18,7 +18,7 @@ use crate::options::Options;
 use crate::oracle::Oracle;
 use crate::pairing::Pairing;
 use crate::plan::{Armament, AtPoint, Deed, MID_DRAIN, Role};
-use crate::process::was_killed;
+use crate::process::{was_killed, was_terminated};
 use crate::report::{self, Figures, Table};
 use crate::site::{LEASE, Programs, Setting, Site};
 use crate::{BOUND, Failure, frozen};
@@ -185,7 +185,7 @@ impl Campaign {
         let pause = Duration::from_millis(if self.site.puts() { 400 } else { 35 });
         let load = Load::start(std::mem::take(&mut self.users), pause);
         while self.figures.score.kills() < until {
-            tokio::time::sleep(Duration::from_millis(self.rng.u64(30..350))).await;
+            tokio::time::sleep(Duration::from_millis(self.rng.u64(50..500))).await;
             self.reap().await?;
             self.strike().await?;
         }
@@ -293,6 +293,10 @@ impl Campaign {
         match (status, deadly) {
             (Some(status), Some(point)) if was_killed(status) => self.figures.score.kill_at(point),
             (Some(status), _) if status.success() => self.figures.score.other(report::ENDED),
+            // It had only just begun, and did not listen to signals yet.
+            (Some(status), _) if was_terminated(status) && !process.is_up()? => {
+                self.figures.score.other(report::ENDED);
+            }
             (Some(status), _) => self.findings.add(format!("{name} ended with {status}, armed with {armed:?}")),
             (None, _) => self.findings.add(format!("{name} does not end after SIGTERM")),
         }
@@ -309,13 +313,13 @@ impl Campaign {
         self.site.bury(index)
     }
 
-    /// Puts another process at an empty place, half of the times an armed one.
+    /// Puts another process at an empty place, most times an armed one.
     async fn replace(&mut self, index: usize) -> Result<(), Failure> {
         tokio::time::sleep(Duration::from_millis(self.rng.u64(0..200))).await;
         let (role, puts) = (self.site.slots[index].role, self.site.puts());
         let armed = match self.rng.u8(0..8) {
             0 if role != Role::Server => Some(Armament { point: MID_DRAIN, action: AtPoint::Die, passes: 0 }),
-            0..5 => Some(Armament::draw(&mut self.rng, role, puts, LEASE)),
+            0..7 => Some(Armament::draw(&mut self.rng, role, puts, LEASE)),
             _ => None,
         };
         self.site.start(index, armed).await

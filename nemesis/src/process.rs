@@ -91,6 +91,14 @@ impl Process {
         })
     }
 
+    /// Whether it has said that it is at work: from then on it obeys signals.
+    ///
+    /// # Errors
+    /// Its log cannot be read.
+    pub fn is_up(&mut self) -> Result<bool, Failure> {
+        Ok(self.lines()?.iter().any(|line| matches!(line.message(), "working" | "listening")))
+    }
+
     /// Every line it has written so far.
     ///
     /// # Errors
@@ -124,6 +132,11 @@ impl Process {
 /// Whether it was killed by SIGKILL.
 pub fn was_killed(status: ExitStatus) -> bool {
     status.signal() == Some(Signal::KILL.as_raw())
+}
+
+/// Whether it was ended by SIGTERM, without a say in it.
+pub fn was_terminated(status: ExitStatus) -> bool {
+    status.signal() == Some(Signal::TERM.as_raw())
 }
 
 impl Drop for Process {

@@ -83,6 +83,7 @@ impl Node {
             tracing::info!(what = "api", address = %server.local_addr(), "listening");
             server.run(stop).await;
         } else {
+            tracing::info!("working");
             stop.drain_asked().await;
         }
         platform.shutdown().await;
