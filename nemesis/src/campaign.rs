@@ -23,6 +23,12 @@ use crate::report::{self, Figures, Table};
 use crate::site::{LEASE, Programs, Setting, Site};
 use crate::{BOUND, Failure, frozen};
 
+/// Calls that are acknowledged between two strikes, on average; with ffmpeg it takes too long for that.
+const CALLS_BETWEEN: u64 = 12;
+
+/// The longest pause between two strikes.
+const LONGEST_PAUSE: Duration = Duration::from_millis(1500);
+
 /// Users of one folder.
 const USERS: usize = 3;
 
@@ -185,8 +191,7 @@ impl Campaign {
         let pause = Duration::from_millis(if self.site.puts() { 400 } else { 35 });
         let load = Load::start(std::mem::take(&mut self.users), pause);
         while self.figures.score.kills() < until {
-            tokio::time::sleep(Duration::from_millis(self.rng.u64(50..500))).await;
-            self.reap().await?;
+            self.let_work().await?;
             self.strike().await?;
         }
         self.heal().await?;
@@ -209,6 +214,20 @@ impl Campaign {
             begun.elapsed().as_secs_f64(),
         ));
         Ok(())
+    }
+
+    /// Lets the load get some way on before the next strike: a kill of what does nothing shows nothing.
+    async fn let_work(&mut self) -> Result<(), Failure> {
+        let (begun, pause) = (Instant::now(), Duration::from_millis(self.rng.u64(50..400)));
+        let enough = self.history.acknowledged() + self.rng.u64(0..2 * CALLS_BETWEEN);
+        loop {
+            self.reap().await?;
+            let worked = self.history.acknowledged() >= enough || begun.elapsed() > LONGEST_PAUSE;
+            if worked && begun.elapsed() >= pause {
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
     }
 
     /// Does something to somebody.

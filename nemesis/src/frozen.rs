@@ -8,6 +8,7 @@ use serde_json::json;
 
 use crate::campaign::{Campaign, say};
 use crate::client::{Call, FIXTURES, Reply};
+use crate::oracle::Attempt;
 use crate::plan::{Armament, AtPoint};
 use crate::site::LEASE;
 use crate::{BOUND, Failure};
@@ -18,12 +19,18 @@ const LOOK: Duration = Duration::from_millis(10);
 /// How long the other worker may take to publish in place of a frozen one: some leases, and a bit.
 const TAKE_OVER: Duration = Duration::from_secs(10);
 
+/// How often it is looked at where a few milliseconds decide what is tried.
+const SHORT_LOOK: Duration = Duration::from_millis(1);
+
+/// The job that publishes.
+const PROCESS: &str = "process_video";
+
 /// Attempts that may go to the other worker for each that is frozen.
 const MISSES: u32 = 10;
 
 /// Freezes a worker right before it publishes, `times` times, each until its lease is over and, where
-/// there is another worker, until that one has published. Then it goes on: its own publishing must be
-/// fenced, and must change nothing.
+/// there is another worker, until that one holds the job or has published. Then it goes on: its own
+/// publishing must be fenced, and must change nothing.
 ///
 /// # Errors
 /// The site does not do what it takes to get there.
@@ -69,10 +76,10 @@ async fn freeze_one(campaign: &mut Campaign, victim: usize) -> Result<bool, Fail
         }
         tokio::time::sleep(LOOK).await;
     }
-    let Some(held) = rows.holder(&video, "process_video")? else {
+    let Some(held) = rows.holder(&video, PROCESS)? else {
         return Err(format!("{video} is about to be published and nobody holds its job").into());
     };
-    wait_until_late(campaign, user, &video).await?;
+    wait_until_late(campaign, user, &video, &held).await?;
     campaign.signal(victim, Signal::CONT);
     let process = campaign.site.slots[victim].process.as_mut().ok_or("the frozen worker is gone")?;
     let fenced = process.line(BOUND, |line| line.fences(&held.job, held.token).then_some(())).await?;
@@ -84,16 +91,20 @@ async fn freeze_one(campaign: &mut Campaign, victim: usize) -> Result<bool, Fail
     Ok(true)
 }
 
-/// Waits until the frozen attempt has lost its lease: until another worker has published, or for as
-/// long as the lease holds where there is no other.
-async fn wait_until_late(campaign: &Campaign, user: usize, video: &str) -> Result<(), Failure> {
+/// Waits until the frozen attempt has lost its lease: until another worker holds the job, or until that
+/// one has published. Where there is no other, for as long as the lease holds.
+async fn wait_until_late(campaign: &mut Campaign, user: usize, video: &str, held: &Attempt) -> Result<(), Failure> {
     if campaign.site.slots.len() == 1 {
         tokio::time::sleep(LEASE.mul_f64(1.3)).await;
         return Ok(());
     }
     let rows = campaign.oracle.rows()?;
-    let begun = Instant::now();
+    let (begun, until_published) = (Instant::now(), campaign.rng.bool());
     while !rows.is_ready(video)? {
+        let taken_over = rows.holder(video, PROCESS)?.is_some_and(|holder| holder.token > held.token);
+        if taken_over && !until_published {
+            return Ok(());
+        }
         if begun.elapsed() > TAKE_OVER {
             // The whole process froze, and now and then another of its threads is in the middle of a
             // write. Then nobody can write; if somebody can, somebody should have taken over.
@@ -102,7 +113,7 @@ async fn wait_until_late(campaign: &Campaign, user: usize, video: &str) -> Resul
             campaign.findings.demand(locked, || format!("nobody takes {video} over from a frozen worker"));
             return Ok(());
         }
-        tokio::time::sleep(LOOK).await;
+        tokio::time::sleep(SHORT_LOOK).await;
     }
     Ok(())
 }

@@ -29,7 +29,7 @@ pub struct Options {
     #[arg(long, default_value_t = 3, value_name = "COUNT")]
     pub locks: u32,
     /// Of how many kills one falls on programs that encode with ffmpeg; 0 for none
-    #[arg(long, default_value_t = 5, value_name = "COUNT")]
+    #[arg(long, default_value_t = 8, value_name = "COUNT")]
     pub ffmpeg_every: u32,
     /// Of how many kills one falls on a program that embeds the platform, whose jobs have effects
     /// outside of it; 0 for none

@@ -14,7 +14,7 @@ use vidcore::doctor::{Check, Report};
 use vidcore::storage::objects::Objects;
 use vidcore::store::sqlite::{FILE_NAME, Migrations, SqliteOptions, SqliteStore};
 
-pub use rows::{Counts, Rows};
+pub use rows::{Attempt, Counts, Rows};
 
 use crate::client::User;
 use crate::effects::ByJob;
