@@ -424,4 +424,3 @@ pub(crate) fn say(line: &str) {
     // Nothing is left to tell if standard output is closed; the exit code still says how it went.
     let _ = writeln!(std::io::stdout(), "{line}");
 }
-

@@ -84,9 +84,8 @@ impl Reader {
         let whole = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
         self.offset += whole as u64;
         let text = String::from_utf8_lossy(&bytes[..whole]);
-        let parse = |line: &str| {
-            Line(serde_json::from_str(line).unwrap_or_else(|_| serde_json::json!({"message": line})))
-        };
+        let parse =
+            |line: &str| Line(serde_json::from_str(line).unwrap_or_else(|_| serde_json::json!({"message": line})));
         Ok(text.lines().map(parse).collect())
     }
 }

@@ -134,7 +134,8 @@ impl Site {
         std::fs::create_dir_all(root.join("logs"))?;
         std::fs::write(root.join("config.toml"), config())?;
         let server = if pairing.works_inside() { Role::ServerAndWorker } else { Role::Server };
-        let slot = |name: String, role| Slot { name, role, process: None, armed: None, started: Instant::now(), lives: 0 };
+        let slot =
+            |name: String, role| Slot { name, role, process: None, armed: None, started: Instant::now(), lives: 0 };
         let mut slots = vec![slot("server".to_owned(), server)];
         slots.extend((1..=pairing.workers).map(|number| slot(format!("worker-{number}"), Role::Worker)));
         let (tally, panics) = (Tally::default(), Vec::new());

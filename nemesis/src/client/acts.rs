@@ -147,8 +147,8 @@ impl User {
 
     async fn complete(&mut self, index: usize, at: usize) -> Result<(), Failure> {
         let id = self.videos[index].uploads[at].id.clone();
-        let call = Call::new("complete", Method::POST, format!("/api/v1/uploads/{id}/complete"), &id)
-            .key(self.next_key());
+        let call =
+            Call::new("complete", Method::POST, format!("/api/v1/uploads/{id}/complete"), &id).key(self.next_key());
         let answer = self.caller.persist(&call, |_| None).await?;
         if self.expect(&call, &answer, 202, &[]) {
             self.videos[index].uploads[at].completed = true;
@@ -159,8 +159,7 @@ impl User {
 
     async fn abort(&mut self, index: usize, at: usize) -> Result<(), Failure> {
         let id = self.videos[index].uploads[at].id.clone();
-        let call =
-            Call::new("abort", Method::DELETE, format!("/api/v1/uploads/{id}"), &id).key(self.next_key());
+        let call = Call::new("abort", Method::DELETE, format!("/api/v1/uploads/{id}"), &id).key(self.next_key());
         let answer = self.caller.persist(&call, |_| None).await?;
         if self.expect(&call, &answer, 200, &[]) {
             self.videos[index].uploads[at].aborted = true;
@@ -225,8 +224,8 @@ impl User {
 
     async fn process(&mut self, index: usize) -> Result<(), Failure> {
         let video = self.videos[index].id.clone();
-        let call = Call::new("process", Method::POST, format!("/api/v1/videos/{video}/process"), &video)
-            .key(self.next_key());
+        let call =
+            Call::new("process", Method::POST, format!("/api/v1/videos/{video}/process"), &video).key(self.next_key());
         let answer = self.caller.persist(&call, |_| None).await?;
         // A draft has nothing to process, and neither has a video whose only file is still verified.
         self.expect(&call, &answer, 202, if self.videos[index].trashed { &[404] } else { &[409] });
@@ -280,4 +279,3 @@ fn half_of(bytes: &'static [u8]) -> reqwest::Body {
     let broken = Err(std::io::Error::from(std::io::ErrorKind::BrokenPipe));
     reqwest::Body::wrap_stream(stream::iter([Ok::<_, std::io::Error>(half), broken]))
 }
-

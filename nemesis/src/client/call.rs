@@ -109,7 +109,11 @@ impl Caller {
     ///
     /// # Errors
     /// The HTTP client cannot be made.
-    pub fn new(server: watch::Receiver<Option<SocketAddr>>, history: Arc<History>, user: usize) -> Result<Self, Failure> {
+    pub fn new(
+        server: watch::Receiver<Option<SocketAddr>>,
+        history: Arc<History>,
+        user: usize,
+    ) -> Result<Self, Failure> {
         let http = reqwest::Client::builder().no_proxy().timeout(PATIENCE).build()?;
         Ok(Self { http, server, history, user, token: String::new() })
     }

@@ -58,7 +58,17 @@ impl User {
             return Err(format!("signing up is refused: {}", answer.body).into());
         }
         caller.token = answer.text("access_token");
-        Ok(Self { number, caller, videos: Vec::new(), answered: Vec::new(), rng, findings, ledger, enqueues: false, keys: 0 })
+        Ok(Self {
+            number,
+            caller,
+            videos: Vec::new(),
+            answered: Vec::new(),
+            rng,
+            findings,
+            ledger,
+            enqueues: false,
+            keys: 0,
+        })
     }
 
     pub(super) fn next_key(&mut self) -> String {
