@@ -6,6 +6,7 @@
 //! database with a connection of this program's own, and from the objects; what was promised stands in
 //! the [`history`], which only grows.
 
+pub mod battle;
 pub mod campaign;
 pub mod client;
 pub mod effects;
@@ -22,6 +23,7 @@ pub mod plan;
 pub mod process;
 pub mod report;
 pub mod site;
+mod strikes;
 
 /// What ends a campaign that could not be carried out; a broken promise is a finding instead.
 pub type Failure = Box<dyn std::error::Error + Send + Sync>;

@@ -25,7 +25,7 @@ struct Point {
     often: bool,
 }
 
-const POINTS: [Point; 15] = [
+static POINTS: [Point; 15] = [
     Point { name: "upload-half-way", serving: true, working: false, often: false },
     Point { name: "received-before-commit", serving: true, working: false, often: false },
     Point { name: "after-claim", serving: false, working: true, often: false },
@@ -81,23 +81,48 @@ impl Armament {
             passes => format!("{}={passes}*off->{action}", self.point),
         }
     }
+}
 
-    /// A point that a process of this role passes. Objects are put by ffmpeg's renditions alone.
-    pub fn draw(rng: &mut Rng, role: Role, puts: bool, lease: Duration) -> Self {
-        let passed = |point: &&Point| match role {
-            Role::Server => point.serving,
-            Role::Worker => point.working,
-            Role::ServerAndWorker => true,
-        };
-        let points = POINTS.iter().filter(passed);
-        // Where attempts put objects, half of the deaths are around that.
-        let of_objects = puts && role != Role::Server && rng.bool();
-        let points: Vec<&Point> = points.filter(|point| point.name.ends_with("-put") == of_objects).collect();
-        let point = rng.choice(points).expect("every role passes some point");
+/// Points that are still to come, for each role: each comes once before any comes again.
+#[derive(Debug, Clone, Default)]
+pub struct Deck {
+    serving: Vec<usize>,
+    working: Vec<usize>,
+    both: Vec<usize>,
+}
+
+impl Deck {
+    /// The next point that a process of this role passes. Where attempts put objects (`puts`), half of
+    /// the workers' points are around that; elsewhere nobody passes them.
+    pub fn draw(&mut self, rng: &mut Rng, role: Role, puts: bool, lease: Duration) -> Armament {
+        let put_next = puts && role != Role::Server && rng.bool();
+        let point = if put_next { put_point(rng) } else { &POINTS[self.next(rng, role)] };
         let passes = rng.u32(0..if point.often { 12 } else { 3 });
         let action = if rng.u8(0..4) == 0 { AtPoint::Freeze(frozen_for(rng, lease)) } else { AtPoint::Die };
-        Self { point: point.name, action, passes }
+        Armament { point: point.name, action, passes }
     }
+
+    fn next(&mut self, rng: &mut Rng, role: Role) -> usize {
+        let (left, passed): (_, fn(&Point) -> bool) = match role {
+            Role::Server => (&mut self.serving, |point| point.serving),
+            Role::Worker => (&mut self.working, |point| point.working),
+            Role::ServerAndWorker => (&mut self.both, |_| true),
+        };
+        if left.is_empty() {
+            left.extend((0..POINTS.len()).filter(|&at| passed(&POINTS[at]) && !is_put(&POINTS[at])));
+            rng.shuffle(left);
+        }
+        left.pop().expect("every role passes some point")
+    }
+}
+
+fn is_put(point: &Point) -> bool {
+    point.name.ends_with("-put")
+}
+
+fn put_point(rng: &mut Rng) -> &'static Point {
+    let points: Vec<&Point> = POINTS.iter().filter(|point| is_put(point)).collect();
+    rng.choice(points).expect("there are such points")
 }
 
 /// How a process is treated at a random moment.
@@ -148,12 +173,22 @@ mod tests {
         let lease = Duration::from_millis(900);
         let plan = |seed| {
             let mut rng = Rng::with_seed(seed);
+            let mut deck = Deck::default();
             (0..50)
-                .map(|_| (Deed::draw(&mut rng, lease), Armament::draw(&mut rng, Role::Worker, true, lease)))
+                .map(|_| (Deed::draw(&mut rng, lease), deck.draw(&mut rng, Role::Worker, true, lease)))
                 .collect::<Vec<_>>()
         };
         assert_eq!(plan(7), plan(7));
         assert_ne!(plan(7), plan(8));
+    }
+
+    #[test]
+    fn every_point_of_a_role_comes_before_any_comes_again() {
+        let (mut rng, mut deck) = (Rng::with_seed(1), Deck::default());
+        let expected = POINTS.iter().filter(|point| point.working && !is_put(point)).count();
+        let drawn: std::collections::BTreeSet<_> =
+            (0..expected).map(|_| deck.draw(&mut rng, Role::Worker, false, Duration::from_millis(900)).point).collect();
+        assert_eq!(expected, drawn.len());
     }
 
     #[test]

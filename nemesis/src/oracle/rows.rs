@@ -13,6 +13,9 @@ use crate::ledger::Published;
 /// How long a read waits for the database.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+const ATTEMPT: &str = "SELECT j.id, a.token, a.worker, a.started_at_ms, a.ended_at_ms, a.outcome
+    FROM job_attempts a JOIN jobs j ON j.pk = a.job_pk";
+
 /// The database, read-only.
 #[derive(Debug)]
 pub struct Rows(Connection);
@@ -35,6 +38,8 @@ pub struct Attempt {
     pub job: String,
     /// Its token.
     pub token: i64,
+    /// Whose it is: `pid-` and the number of the process.
+    pub worker: String,
     /// When it was claimed.
     pub started_at_ms: i64,
     /// When it ended, if it has.
@@ -77,22 +82,16 @@ impl Rows {
         )
     }
 
-    /// The attempt that holds the job of that kind for the video, if one does.
+    /// The attempts that hold jobs of the video now.
     ///
     /// # Errors
     /// SQLite's own.
-    pub fn holder(&self, video: &str, kind: &str) -> Result<Option<Attempt>, Failure> {
+    pub fn holders(&self, video: &str) -> Result<Vec<Attempt>, Failure> {
         let video: VideoId = video.parse().map_err(|_| format!("{video} is no id"))?;
-        let found = self
+        let mut statement = self
             .0
-            .prepare_cached(
-                "SELECT j.id, a.token, a.started_at_ms, a.ended_at_ms, a.outcome
-                 FROM jobs j JOIN job_attempts a ON a.token = j.token
-                 WHERE j.video_id = ?1 AND j.kind = ?2 AND j.state = 'leased'",
-            )?
-            .query_row((video.as_bytes(), kind), attempt)
-            .optional()?;
-        Ok(found)
+            .prepare_cached(&format!("{ATTEMPT} WHERE j.video_id = ?1 AND j.state = 'leased' AND j.token = a.token"))?;
+        Ok(statement.query_map([video.as_bytes()], attempt)?.collect::<rusqlite::Result<_>>()?)
     }
 
     /// The state of a job and its attempts, oldest first.
@@ -104,10 +103,7 @@ impl Rows {
         let sql = "SELECT state FROM jobs WHERE id = ?1";
         let state = self.0.prepare_cached(sql)?.query_row([id.as_bytes()], |row| row.get(0)).optional()?;
         let Some(state) = state else { return Ok(None) };
-        let mut statement = self.0.prepare_cached(
-            "SELECT j.id, a.token, a.started_at_ms, a.ended_at_ms, a.outcome
-             FROM job_attempts a JOIN jobs j ON j.pk = a.job_pk WHERE j.id = ?1 ORDER BY a.token",
-        )?;
+        let mut statement = self.0.prepare_cached(&format!("{ATTEMPT} WHERE j.id = ?1 ORDER BY a.token"))?;
         let attempts = statement.query_map([id.as_bytes()], attempt)?.collect::<rusqlite::Result<_>>()?;
         Ok(Some((state, attempts)))
     }
@@ -189,11 +185,7 @@ impl Rows {
     /// # Errors
     /// SQLite's own.
     pub fn check_attempts(&self, findings: &Findings) -> Result<(), Failure> {
-        let attempts = self.all(
-            "SELECT j.id, a.token, a.started_at_ms, a.ended_at_ms, a.outcome
-             FROM job_attempts a JOIN jobs j ON j.pk = a.job_pk ORDER BY a.job_pk, a.token",
-            attempt,
-        )?;
+        let attempts = self.all(&format!("{ATTEMPT} ORDER BY a.job_pk, a.token"), attempt)?;
         for (before, after) in attempts.iter().zip(attempts.iter().skip(1)).filter(|(a, b)| a.job == b.job) {
             let apart = before.ended_at_ms.is_some_and(|ended| ended <= after.started_at_ms);
             findings.demand(apart, || format!("a job was held twice at a time: {before:?} and {after:?}"));
@@ -216,8 +208,9 @@ fn attempt(row: &Row<'_>) -> rusqlite::Result<Attempt> {
     Ok(Attempt {
         job: job(row, 0)?,
         token: row.get(1)?,
-        started_at_ms: row.get(2)?,
-        ended_at_ms: row.get(3)?,
-        outcome: row.get(4)?,
+        worker: row.get(2)?,
+        started_at_ms: row.get(3)?,
+        ended_at_ms: row.get(4)?,
+        outcome: row.get(5)?,
     })
 }
