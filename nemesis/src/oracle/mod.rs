@@ -53,20 +53,25 @@ impl Oracle {
         Rows::open(&self.data.join(FILE_NAME))
     }
 
-    /// Waits until no job is left to do. One that stays is a finding: something is stuck.
+    /// Waits until no job is left to do. If for a long time none comes to its end, that is a finding:
+    /// something is stuck.
     ///
     /// # Errors
     /// The database cannot be read.
     pub async fn quiesce(&self) -> Result<(), Failure> {
         let rows = self.rows()?;
-        let begun = Instant::now();
+        let (mut ended, mut since) = (0, Instant::now());
         loop {
             let live = rows.live_jobs()?;
             if live.is_empty() {
                 return Ok(());
             }
-            if begun.elapsed() > BOUND {
-                self.findings.add(format!("after {BOUND:?} there is still something to do: {live:?}"));
+            let now_ended = rows.ended_jobs()?;
+            if now_ended > ended {
+                (ended, since) = (now_ended, Instant::now());
+            }
+            if since.elapsed() > BOUND {
+                self.findings.add(format!("for {BOUND:?} no job has come to its end: {live:?}"));
                 return Ok(());
             }
             tokio::time::sleep(LOOK).await;

@@ -82,6 +82,15 @@ impl Rows {
         )
     }
 
+    /// How many jobs have come to their end.
+    ///
+    /// # Errors
+    /// SQLite's own.
+    pub fn ended_jobs(&self) -> Result<u64, Failure> {
+        let sql = "SELECT count(*) FROM jobs WHERE state NOT IN ('queued', 'leased')";
+        Ok(self.0.query_row(sql, [], |row| row.get::<_, i64>(0))?.unsigned_abs())
+    }
+
     /// The attempts that hold jobs of the video now.
     ///
     /// # Errors
