@@ -18,6 +18,12 @@ use crate::plan::Deck;
 use crate::report::Figures;
 use crate::site::{Programs, Setting, Site};
 
+/// Attempts of a job that kills never use up.
+const MANY_ATTEMPTS: u16 = 200;
+
+/// Attempts of a job that kills do use up now and then: what follows its death is put to the test.
+const FEW_ATTEMPTS: u16 = 2;
+
 /// Users of one folder.
 const USERS: usize = 3;
 
@@ -65,7 +71,8 @@ impl Battle {
         let programs = if terms.embedding { Programs::embedding()? } else { Programs::real()? };
         let effects = if terms.embedding { Some(Effects::open().await?) } else { None };
         let ledger = effects.as_ref().map(|effects| effects.address);
-        let setting = Setting { transcoder: terms.transcoder, ledger };
+        let attempts = if terms.embedding { FEW_ATTEMPTS } else { MANY_ATTEMPTS };
+        let setting = Setting { transcoder: terms.transcoder, attempts, ledger };
         let mut site = Site::new(root.clone(), terms.pairing, programs, setting)?;
         site.start_missing().await?;
         let (findings, ledger) = (Findings::new(), Arc::new(Ledger::new()));
@@ -79,10 +86,10 @@ impl Battle {
             let caller = Caller::new(site.address(), Arc::clone(&history), number)?;
             let of_user = rng.fork();
             let mut user = User::sign_up(caller, number, of_user, findings.clone(), Arc::clone(&ledger)).await?;
-            user.enqueues = terms.embedding;
+            (user.enqueues, user.gives_up) = (terms.embedding, terms.embedding);
             users.push(user);
         }
-        let oracle = Oracle::new(site.data(), findings.clone(), Arc::clone(&ledger));
+        let oracle = Oracle::new(site.data(), findings.clone(), Arc::clone(&ledger))?;
         Ok(Self {
             terms,
             site,

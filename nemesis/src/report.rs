@@ -98,6 +98,7 @@ impl Figures {
         self.acknowledged += more.acknowledged;
         self.maybe += more.maybe;
         self.counts.jobs += more.counts.jobs;
+        self.counts.dead += more.counts.dead;
         self.counts.attempts += more.counts.attempts;
         self.counts.videos += more.counts.videos;
         self.published += more.published;
@@ -124,6 +125,7 @@ impl Figures {
             ("calls without an answer", self.maybe),
             ("videos", self.counts.videos),
             ("jobs", self.counts.jobs),
+            ("  of which died", self.counts.dead),
             ("attempts", self.counts.attempts),
             ("renditions published", self.published as u64),
             ("effects outside", self.effects as u64),

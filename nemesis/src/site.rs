@@ -24,8 +24,7 @@ const ON_ITS_WAY: Duration = Duration::from_millis(2500);
 /// How long a write waits for another process's lock.
 pub const BUSY_TIMEOUT: Duration = Duration::from_millis(1000);
 
-/// Everything a campaign needs to be short: leases that run out soon, limits that are never met,
-/// attempts that are never used up by kills.
+/// Everything a campaign needs to be short: leases that run out soon, limits that are never met.
 const CONFIG: &str = r#"
 [server]
 drain_ms = 1500
@@ -44,7 +43,6 @@ sweep_ms = 200
 grace_ms = 500
 retry_base_ms = 50
 retry_cap_ms = 500
-max_attempts = 200
 "#;
 
 /// Where the programs under test are.
@@ -85,6 +83,8 @@ fn beside_this(name: &str) -> Result<PathBuf, Failure> {
 pub struct Setting {
     /// `simulated` or `ffmpeg`.
     pub transcoder: &'static str,
+    /// How often a job is tried.
+    pub attempts: u16,
     /// Where the ledger of effects is, for programs that embed the platform.
     pub ledger: Option<SocketAddr>,
 }
@@ -286,6 +286,7 @@ fn arrange(command: &mut Command, role: Role, root: &Path, setting: Setting, arm
     }
     command.arg("--config").arg(root.join("config.toml")).arg("--data-dir").arg(root.join("data"));
     command.env("VID_MEDIA__TRANSCODER", setting.transcoder);
+    command.env("VID_WORKER__MAX_ATTEMPTS", setting.attempts.to_string());
     if let Some(ledger) = setting.ledger {
         command.env(LEDGER, ledger.to_string());
     }

@@ -55,9 +55,4 @@ impl VideoModel {
     pub fn new(id: String, title: String) -> Self {
         Self { id, titles: BTreeSet::from([title]), trashed: false, may_be_cancelled: false, uploads: Vec::new() }
     }
-
-    /// Whether a file that is a video was completed for it.
-    pub fn has_source(&self) -> bool {
-        self.uploads.iter().any(|upload| upload.completed && upload.fixture.good)
-    }
 }

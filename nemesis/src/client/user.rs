@@ -33,6 +33,9 @@ pub struct User {
     pub(super) ledger: Arc<Ledger>,
     /// Whether there is a route for jobs that have effects outside the platform.
     pub enqueues: bool,
+    /// Whether jobs have so few attempts that kills may use them up: a file may then be rejected, and a
+    /// video fail, with a reason.
+    pub gives_up: bool,
     keys: u64,
 }
 
@@ -67,6 +70,7 @@ impl User {
             findings,
             ledger,
             enqueues: false,
+            gives_up: false,
             keys: 0,
         })
     }

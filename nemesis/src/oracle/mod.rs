@@ -1,6 +1,7 @@
 //! What must hold once everybody runs again and nothing is left to do.
 
 mod effects;
+mod leases;
 mod promises;
 mod rows;
 mod users;
@@ -15,6 +16,8 @@ use vidcore::storage::objects::Objects;
 use vidcore::store::sqlite::{FILE_NAME, Migrations, SqliteOptions, SqliteStore};
 
 pub use rows::{Attempt, Counts, Rows};
+
+use leases::Leases;
 
 use crate::client::User;
 use crate::effects::ByJob;
@@ -35,14 +38,19 @@ pub struct Oracle {
     data: PathBuf,
     findings: Findings,
     ledger: Arc<Ledger>,
+    leases: Leases,
     /// Objects that belong to nothing, as of the last examination.
     pub orphans: usize,
 }
 
 impl Oracle {
-    /// An oracle over the folder `data`.
-    pub fn new(data: PathBuf, findings: Findings, ledger: Arc<Ledger>) -> Self {
-        Self { data, findings, ledger, orphans: 0 }
+    /// An oracle over the folder `data`, which looks at the leases from now on.
+    ///
+    /// # Errors
+    /// The system starts no thread.
+    pub fn new(data: PathBuf, findings: Findings, ledger: Arc<Ledger>) -> Result<Self, Failure> {
+        let leases = Leases::watch(data.join(FILE_NAME))?;
+        Ok(Self { data, findings, ledger, leases, orphans: 0 })
     }
 
     /// Its own connection to the rows.
@@ -85,7 +93,9 @@ impl Oracle {
     pub async fn judge(&mut self, users: &mut [User]) -> Result<(), Failure> {
         self.invariants().await?;
         let rows = self.rows()?;
-        rows.check_attempts(&self.findings)?;
+        let attempts = rows.attempts()?;
+        one_holder_at_a_time(&attempts, &self.findings);
+        self.leases.check(&attempts, &self.findings);
         self.ledger.recorded(rows.published()?, &self.findings);
         for user in users {
             users::check(user, &self.ledger, &self.findings).await?;
@@ -119,6 +129,16 @@ impl Oracle {
             self.findings.add(finding.to_string());
         }
         Ok(())
+    }
+}
+
+/// No job was held twice at a time, and none was claimed after it was done. Tokens give the order.
+fn one_holder_at_a_time(attempts: &[Attempt], findings: &Findings) {
+    for (before, after) in attempts.iter().zip(attempts.iter().skip(1)).filter(|(a, b)| a.job == b.job) {
+        let apart = before.ended_at_ms.is_some_and(|ended| ended <= after.started_at_ms);
+        findings.demand(apart, || format!("a job was held twice at a time: {before:?} and {after:?}"));
+        let over = before.outcome.as_deref() == Some("done");
+        findings.demand(!over, || format!("a job was claimed after it was done: {before:?} and {after:?}"));
     }
 }
 
