@@ -102,13 +102,7 @@ impl ServerProcess {
     /// # Errors
     /// `/proc` is not there.
     pub fn processor_time(&self) -> io::Result<Duration> {
-        let mut nanos = 0;
-        for task in fs::read_dir(self.proc().join("task"))? {
-            // A thread that has ended since the folder was read takes its share with it.
-            let text = fs::read_to_string(task?.path().join("schedstat")).unwrap_or_default();
-            nanos += text.split_whitespace().next().and_then(|nanos| nanos.parse().ok()).unwrap_or(0);
-        }
-        Ok(Duration::from_nanos(nanos))
+        processor_time_of(self.child.id())
     }
 
     fn proc(&self) -> PathBuf {
@@ -128,6 +122,20 @@ impl Drop for ServerProcess {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Processor time of all threads that a process has now.
+///
+/// # Errors
+/// `/proc` is not there.
+pub fn processor_time_of(process: u32) -> io::Result<Duration> {
+    let mut nanos = 0;
+    for task in fs::read_dir(format!("/proc/{process}/task"))? {
+        // A thread that has ended since the folder was read takes its share with it.
+        let text = fs::read_to_string(task?.path().join("schedstat")).unwrap_or_default();
+        nanos += text.split_whitespace().next().and_then(|nanos| nanos.parse().ok()).unwrap_or(0);
+    }
+    Ok(Duration::from_nanos(nanos))
 }
 
 /// The `vidserver` program of the same build as this program: it stands in the same folder.

@@ -8,6 +8,7 @@ pub mod bare;
 pub mod catalog;
 pub mod child;
 pub mod client;
+pub mod jobs;
 pub mod load;
 pub mod raw;
 pub mod report;

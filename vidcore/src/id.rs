@@ -167,6 +167,10 @@ typed_id!(
     /// A background job, `job_…`.
     JobId, "job"
 );
+typed_id!(
+    /// Jobs whose last to end is followed by another, `group_…`.
+    JobGroupId, "group"
+);
 
 #[cfg(test)]
 mod tests {

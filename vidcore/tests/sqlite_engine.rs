@@ -45,6 +45,7 @@ fn new_job(clock: &ManualClock, entropy: &SeededEntropy) -> NewJob {
         owner: None,
         video: None,
         on_dead: None,
+        group: None,
         now,
     }
 }

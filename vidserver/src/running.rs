@@ -134,6 +134,7 @@ mod tests {
     use vidcore::id::JobId;
     use vidcore::jobs::worker::{JobContext, JobFailure, JobHandler};
     use vidcore::jobs::{NewJob, QueueName};
+    use vidcore::store::Causes;
 
     use super::*;
     use crate::config::Sources;
@@ -143,7 +144,7 @@ mod tests {
     struct Deaf(Arc<Notify>);
 
     impl JobHandler for Deaf {
-        fn run<'a, 'b>(&'a self, _: JobContext) -> Pin<Box<dyn Future<Output = Result<(), JobFailure>> + Send + 'b>>
+        fn run<'a, 'b>(&'a self, _: JobContext) -> Pin<Box<dyn Future<Output = Result<Causes, JobFailure>> + Send + 'b>>
         where
             'a: 'b,
             Self: 'b,
@@ -167,6 +168,7 @@ mod tests {
             owner: None,
             video: None,
             on_dead: None,
+            group: None,
             now,
         }
     }

@@ -3,7 +3,9 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use vidcore::jobs::worker::{JobContext, JobFailure, JobHandler};
+use vidcore::store::Causes;
 
 use crate::effects::announce;
 
@@ -14,22 +16,12 @@ const AFTERWARDS: Duration = Duration::from_millis(30);
 #[derive(Debug)]
 pub(super) struct LeaveMark(pub(super) SocketAddr);
 
+#[async_trait]
 impl JobHandler for LeaveMark {
-    // What the attribute of the trait makes of `async fn`.
-    fn run<'a, 'b>(
-        &'a self,
-        context: JobContext,
-    ) -> std::pin::Pin<Box<dyn Future<Output = Result<(), JobFailure>> + Send + 'b>>
-    where
-        'a: 'b,
-        Self: 'b,
-    {
-        let address = self.0;
-        Box::pin(async move {
-            let (job, token) = (context.lease.job.id.to_string(), context.lease.token);
-            let taken = announce(address, &job, token).await.map_err(JobFailure::Retry)?;
-            tokio::time::sleep(AFTERWARDS).await;
-            if taken { Ok(()) } else { Err(JobFailure::Fenced) }
-        })
+    async fn run(&self, context: JobContext) -> Result<Causes, JobFailure> {
+        let (job, token) = (context.lease.job.id.to_string(), context.lease.token);
+        let taken = announce(self.0, &job, token).await.map_err(JobFailure::Retry)?;
+        tokio::time::sleep(AFTERWARDS).await;
+        if taken { Ok(Causes::none()) } else { Err(JobFailure::Fenced) }
     }
 }

@@ -36,6 +36,7 @@ async fn enqueue(State(platform): State<Platform>) -> (StatusCode, Json<Value>) 
         unique_key: None,
         owner: None,
         video: None,
+        group: None,
         on_dead: None,
         now,
     };

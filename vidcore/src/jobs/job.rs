@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
-use crate::id::{JobId, UserId, VideoId};
+use crate::id::{JobGroupId, JobId, UserId, VideoId};
 use crate::store::Fence;
 
 /// The name of a queue, such as `media`.
@@ -121,7 +121,7 @@ impl Death {
 }
 
 /// A job to be enqueued.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct NewJob {
     /// Its id.
     pub id: JobId,
@@ -145,8 +145,23 @@ pub struct NewJob {
     pub video: Option<VideoId>,
     /// Written as a job by the transaction that ends this one otherwise than well.
     pub on_dead: Option<FollowUp>,
+    /// The group it belongs to, which is written by the same transaction or was before.
+    pub group: Option<JobGroupId>,
     /// When it is enqueued.
     pub now: Timestamp,
+}
+
+/// Fan-in: jobs whose last to end, well or not, is followed by another in the same transaction.
+///
+/// The jobs name the group by its id and are written with it, by the same [`Causes`](crate::store::Causes);
+/// a group none of whose jobs was written (each had a live twin of its unique key) is followed at once.
+/// A member that is dead and is replayed later does not count a second time.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NewJobGroup {
+    /// Its id.
+    pub id: JobGroupId,
+    /// What follows.
+    pub next: NewJob,
 }
 
 /// The job that follows when another dies or is cancelled. Runs in the same queue, for the same owner and video.
@@ -218,12 +233,32 @@ impl FollowUp {
             owner: job.owner,
             video: job.video,
             on_dead: None,
+            group: None,
             now,
         }
     }
 }
 
 impl NewJob {
+    /// A job of `kind` for the handlers of `queue`, due now, of middle priority, tried once, on nobody's behalf.
+    pub fn new(id: JobId, queue: &str, kind: &str, payload: serde_json::Value, now: Timestamp) -> Self {
+        Self {
+            id,
+            queue: QueueName::new(queue),
+            kind: kind.to_owned(),
+            payload,
+            priority: 0,
+            run_at: now,
+            max_attempts: 1,
+            unique_key: None,
+            owner: None,
+            video: None,
+            on_dead: None,
+            group: None,
+            now,
+        }
+    }
+
     /// The hint that it is queued.
     pub fn hint(&self) -> JobHint {
         JobHint { queue: self.queue.clone(), job: self.id }
@@ -262,4 +297,91 @@ pub struct JobHint {
     pub queue: QueueName,
     /// Which job; hints are never the truth.
     pub job: JobId,
+}
+
+/// How an attempt ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum AttemptOutcome {
+    /// Well: the job is done.
+    Done,
+    /// With an error.
+    Failed,
+    /// Its lease ran out.
+    Lost,
+    /// It was given back, uncounted.
+    Released,
+    /// It was asked to stop and did.
+    Cancelled,
+}
+
+impl AttemptOutcome {
+    const ALL: [Self; 5] = [Self::Done, Self::Failed, Self::Lost, Self::Released, Self::Cancelled];
+
+    /// The name used in tables and JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Failed => "failed",
+            Self::Lost => "lost",
+            Self::Released => "released",
+            Self::Cancelled => "cancelled",
+        }
+    }
+
+    /// The outcome with this name.
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|outcome| outcome.as_str() == text)
+    }
+}
+
+/// One claim of a job and what came of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Attempt {
+    /// Its token.
+    pub token: i64,
+    /// Who claimed it, as the worker calls itself.
+    pub worker: String,
+    /// When it was claimed.
+    pub started_at: Timestamp,
+    /// When it ended; `null` while it runs.
+    pub ended_at: Option<Timestamp>,
+    /// How it ended.
+    pub outcome: Option<AttemptOutcome>,
+    /// What it said when it failed.
+    pub error: Option<String>,
+}
+
+/// How full a queue is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct QueueStats {
+    /// Which queue.
+    pub queue: QueueName,
+    /// Since when nothing of it is claimed; `null` unless it is paused.
+    pub paused_since: Option<Timestamp>,
+    /// Jobs that are queued and due.
+    pub ready: u64,
+    /// Jobs that are queued and due later.
+    pub delayed: u64,
+    /// Jobs that are leased.
+    pub running: u64,
+    /// Jobs that are dead and not yet forgotten.
+    pub dead: u64,
+    /// Since when the oldest of the due jobs could have been claimed.
+    pub oldest_due_at: Option<Timestamp>,
+}
+
+impl QueueStats {
+    /// A queue in which there is nothing.
+    pub fn empty(queue: QueueName) -> Self {
+        Self { queue, paused_since: None, ready: 0, delayed: 0, running: 0, dead: 0, oldest_due_at: None }
+    }
+
+    /// Whether there is nothing to tell of it.
+    pub fn is_idle(&self) -> bool {
+        self.paused_since.is_none() && self.ready + self.delayed + self.running + self.dead == 0
+    }
 }

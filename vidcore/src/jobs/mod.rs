@@ -3,15 +3,18 @@
 //! The store decides who owns a job; a [`Dispatcher`](dispatcher::Dispatcher) only carries hints
 //! that there is something to claim, and a lost hint costs a sweep interval, never a job.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
 use crate::id::{JobId, UserId, VideoId};
 use crate::page::Position;
 use crate::store::{Causes, Fence, Outcome, StoreError};
 
+pub mod cron;
 pub mod dispatcher;
 mod heart;
 pub mod job;
@@ -21,7 +24,9 @@ pub mod service;
 pub(crate) mod sqlite;
 pub mod worker;
 
-pub use job::{Death, FollowUp, Job, JobHint, JobState, Lease, NewJob, QueueName};
+pub use job::{
+    Attempt, AttemptOutcome, Death, FollowUp, Job, JobHint, JobState, Lease, NewJob, NewJobGroup, QueueName, QueueStats,
+};
 pub use service::{JobQuery, JobView, Jobs};
 
 /// Why a job command was refused.
@@ -87,9 +92,49 @@ pub struct Swept {
     pub dead: u64,
 }
 
+/// What a worker wants to work on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claim {
+    /// Of these queues; the paused ones among them give nothing.
+    pub queues: Vec<QueueName>,
+    /// At most this many jobs.
+    pub limit: u16,
+    /// How long each is held without a heartbeat.
+    pub lease_for: Duration,
+    /// What the worker calls itself, at most 200 bytes, for the record.
+    pub worker: String,
+    /// The most jobs of one owner that may run at once in one queue, over all workers; `None`: any number.
+    pub per_owner: Option<NonZeroU32>,
+}
+
+/// What a bulk replay did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Replay {
+    /// Dead jobs that are queued again.
+    pub replayed: u64,
+    /// Dead jobs that stay so, because a live job has their unique key.
+    pub left_out: u64,
+    /// Whether there are more than one call takes.
+    pub more: bool,
+}
+
+/// How long ended jobs are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct JobRetention {
+    /// Those that are done or cancelled and ended before this moment go.
+    pub done_before: Timestamp,
+    /// Those that are dead and ended before this moment go.
+    pub dead_before: Timestamp,
+}
+
 /// Which jobs a list holds.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct JobFilter {
+    /// Only those of this queue.
+    pub queue: Option<QueueName>,
+    /// Only those of this kind.
+    pub kind: Option<String>,
     /// Only those about this owner's videos; `None` for an admin.
     pub owner: Option<UserId>,
     /// Only those about this video.
@@ -101,6 +146,9 @@ pub struct JobFilter {
 /// The queue of jobs that check uploads.
 pub const UPLOADS_QUEUE: &str = "uploads";
 
+/// The topic of notices that a running job is to stop; the key is its id.
+pub const JOB_CANCELS: &str = "job_cancels";
+
 /// The queue of jobs that make renditions.
 pub const MEDIA_QUEUE: &str = "media";
 
@@ -109,7 +157,10 @@ pub const MEDIA_QUEUE: &str = "media";
 /// # Contract
 /// * At most one unexpired lease exists per job; an expired lease frees the job at the next sweep.
 /// * Delivery is at least once, so handlers must be idempotent.
-/// * Order: lowest `rank` (`run_at − priority · 60 s`) first, ties by age.
+/// * Order: in each queue the owner with the fewest running jobs goes next, of those the one served
+///   longest ago; of one owner's jobs the lowest `rank` (`run_at − priority · 60 s`), ties by age. Of
+///   several queues the one whose next job has the lowest rank goes first. Jobs of nobody count as one owner's.
+/// * A paused queue gives no job; what runs goes on. An owner at the limit of a claim is passed over.
 /// * An attempt counts when it is claimed; its token is greater than every token minted before.
 /// * Leases are judged by the store's own clock (the injected one for SQLite), never by a worker's.
 /// * `done`, `dead` and `cancelled` are final, but for an explicit replay of a dead job.
@@ -118,14 +169,8 @@ pub trait JobStore: Send + Sync {
     /// Enqueues a job; if its unique key has a live job, that one is returned instead.
     async fn enqueue(&self, job: NewJob, causes: Causes) -> Result<Outcome<Job>, JobError>;
 
-    /// Leases up to `limit` due jobs of `queues` for `lease_for`, best rank first; empty when none is due.
-    async fn lease(
-        &self,
-        queues: &[QueueName],
-        limit: u16,
-        lease_for: Duration,
-        worker: &str,
-    ) -> Result<Vec<Lease>, JobError>;
+    /// Leases due jobs, those that go first first; empty when none may be claimed.
+    async fn lease(&self, claim: Claim) -> Result<Vec<Lease>, JobError>;
 
     /// Renews a lease and records progress (0 to 1000 permille, never lowered).
     ///
@@ -173,11 +218,31 @@ pub trait JobStore: Send + Sync {
     /// unique key.
     async fn retry(&self, job: JobId, owner: Option<UserId>, causes: Causes) -> Result<Outcome<Job>, JobError>;
 
+    /// Queues dead jobs that the filter names again (its state is not looked at), those that died first
+    /// first, each with all its attempts; at most `limit` of them are looked at.
+    async fn replay(&self, filter: &JobFilter, limit: u16, causes: Causes) -> Result<Outcome<Replay>, JobError>;
+
+    /// Pauses a queue or lets it go on, whether or not it has jobs; doing it twice changes nothing.
+    async fn set_paused(&self, queue: &QueueName, paused: bool, causes: Causes) -> Result<Outcome<()>, JobError>;
+
     /// Frees jobs whose lease has run out; those on their last attempt die and write their follow-up.
     async fn sweep(&self) -> Result<Swept, JobError>;
 
-    /// When the next queued job of these queues is due; `None` if none is queued.
-    async fn next_due(&self, queues: &[QueueName]) -> Result<Option<Timestamp>, JobError>;
+    /// Writes `job` if none was written yet for this moment of the schedule called `name`, nor for a later
+    /// one: however many nodes call it, one job is written. The first call of all for a name only notes
+    /// the moment. `true` if the job was written.
+    async fn fire(&self, name: &str, slot: Timestamp, job: NewJob) -> Result<bool, JobError>;
+
+    /// Deletes up to `limit` jobs that ended long enough ago, with their attempts; returns how many went.
+    async fn prune_jobs(&self, retention: JobRetention, limit: u16) -> Result<u64, JobError>;
+
+    /// When the next queued job of these queues may be claimed: those of paused queues and of owners who
+    /// have `per_owner` running are not counted. `None` if there is none.
+    async fn next_due(
+        &self,
+        queues: &[QueueName],
+        per_owner: Option<NonZeroU32>,
+    ) -> Result<Option<Timestamp>, JobError>;
 
     /// The job with this id.
     async fn job(&self, id: JobId) -> Result<Option<Job>, JobError>;
@@ -185,6 +250,12 @@ pub trait JobStore: Send + Sync {
     /// Up to `limit` jobs after `after`, newest first (sorted by creation time).
     async fn jobs(&self, filter: &JobFilter, after: Option<Position>, limit: u16) -> Result<Vec<Job>, JobError>;
 
-    /// How many jobs of each queue are in each live or dead state: for metrics.
+    /// The latest claims of a job, newest first, at most 100.
+    async fn attempts(&self, job: JobId) -> Result<Vec<Attempt>, JobError>;
+
+    /// How many jobs of each queue are queued, leased or dead; what there is none of is left out.
     async fn job_counts(&self) -> Result<Vec<(QueueName, JobState, u64)>, JobError>;
+
+    /// Every queue that has jobs which have not been forgotten, or is paused, by name.
+    async fn queues(&self) -> Result<Vec<QueueStats>, JobError>;
 }

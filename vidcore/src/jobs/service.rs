@@ -108,7 +108,7 @@ impl Jobs {
         let binding = format!("jobs:{owner:?}:{:?}:{:?}", query.state, query.video);
         let cursors = &self.parts.cursors;
         let after = cursor.map(|cursor| cursors.open(&binding, cursor)).transpose().map_err(|_| JobError::BadCursor)?;
-        let filter = JobFilter { owner, video: query.video, state: query.state };
+        let filter = JobFilter { owner, video: query.video, state: query.state, ..JobFilter::default() };
         let mut jobs = self.parts.store.jobs(&filter, after, limit.get() + 1).await?;
         let more = jobs.len() > usize::from(limit.get());
         jobs.truncate(limit.get().into());

@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
@@ -18,10 +19,12 @@ use tracing::Instrument as _;
 
 use crate::clock::Clock;
 use crate::entropy::{Entropy, EntropyExt};
+use crate::jobs::cron::{CronEntry, Ticker};
 use crate::jobs::dispatcher::Dispatcher;
-use crate::jobs::heart::Heart;
+use crate::jobs::heart::{Heart, Pulse};
 use crate::jobs::retry::RetryPolicy;
-use crate::jobs::{AfterFailure, JobError, JobHint, Lease, QueueName};
+use crate::jobs::{AfterFailure, Claim, JobError, JobHint, JobState, Lease, QueueName};
+use crate::notify::Notify;
 use crate::store::{BoxError, Causes, Store};
 
 /// Longest error text kept with a job, in bytes.
@@ -88,8 +91,9 @@ impl JobContext {
 /// * A panic counts as a failed attempt.
 #[async_trait]
 pub trait JobHandler: fmt::Debug + Send + Sync + 'static {
-    /// Works on one attempt. `Ok` means the job is done.
-    async fn run(&self, context: JobContext) -> Result<(), JobFailure>;
+    /// Works on one attempt. `Ok` means the job is done, with what it causes: jobs, groups and changes are
+    /// written in the transaction that ends it, or not at all. Such causes carry no idempotency record.
+    async fn run(&self, context: JobContext) -> Result<Causes, JobFailure>;
 }
 
 /// How a worker works.
@@ -105,6 +109,8 @@ pub struct WorkerOptions {
     pub sweep: Duration,
     /// How long running jobs may go on at shutdown.
     pub grace: Duration,
+    /// The most jobs of one owner that may run at once in one queue, over all workers; `None`: any number.
+    pub per_owner: Option<NonZeroU32>,
     /// Delays between attempts.
     pub retry: RetryPolicy,
 }
@@ -116,6 +122,8 @@ pub struct WorkerParts {
     pub store: Arc<dyn Store>,
     /// Where hints come from.
     pub dispatcher: Arc<dyn Dispatcher>,
+    /// Where news comes from that a running job is to stop; without it, the next heartbeat tells.
+    pub notify: Arc<dyn Notify>,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Jitter.
@@ -129,6 +137,7 @@ pub struct WorkerParts {
 pub struct Handlers {
     kinds: HashMap<String, Arc<dyn JobHandler>>,
     queues: Vec<QueueName>,
+    cron: Vec<CronEntry>,
 }
 
 impl Handlers {
@@ -145,6 +154,13 @@ impl Handlers {
             self.queues.push(queue);
         }
         self.kinds.insert(kind.to_owned(), handler);
+        self
+    }
+
+    /// Writes a job at every moment of a schedule; [`with`](Self::with) says who runs it.
+    #[must_use]
+    pub fn cron(mut self, entry: CronEntry) -> Self {
+        self.cron.push(entry);
         self
     }
 }
@@ -164,9 +180,24 @@ impl Worker {
     /// [`std::io::Error`] if the heartbeat thread cannot be started.
     pub fn start(parts: WorkerParts, handlers: Handlers, options: WorkerOptions) -> std::io::Result<Self> {
         let (stop, abort) = (CancellationToken::new(), CancellationToken::new());
-        let heart = Heart::start(Arc::clone(&parts.store), Arc::clone(&parts.clock), options.heartbeat, options.lease)?;
+        let pulse = Pulse {
+            store: Arc::clone(&parts.store),
+            clock: Arc::clone(&parts.clock),
+            every: options.heartbeat,
+            lease: options.lease,
+        };
+        let heart = Heart::start(pulse, parts.notify.subscribe())?;
+        let ticker = Ticker {
+            store: Arc::clone(&parts.store),
+            clock: Arc::clone(&parts.clock),
+            entropy: Arc::clone(&parts.entropy),
+            entries: handlers.cron.clone(),
+        };
         let runner = Arc::new(Runner { parts, handlers, options, heart, stop: stop.clone(), abort: abort.clone() });
-        let task = tokio::spawn(run(runner));
+        let ticking = ticker.run(stop.clone());
+        let task = tokio::spawn(async move {
+            tokio::join!(run(runner), ticking);
+        });
         Ok(Self { stop, abort, task })
     }
 
@@ -217,20 +248,21 @@ async fn run(runner: Arc<Runner>) {
     let slots = Arc::new(Semaphore::new(usize::from(runner.options.concurrency.max(1))));
     let mut running = JoinSet::new();
     let mut next_sweep = Duration::ZERO;
+    let mut claimed = Claimed::Nothing;
     while !stop.is_cancelled() {
         let now = runner.parts.clock.monotonic();
         if now >= next_sweep {
             runner.sweep().await;
             next_sweep = now + runner.options.sweep;
         }
-        let claimed = runner.claim(&slots, &mut running).await;
+        claimed = runner.claim(&slots, &mut running, claimed).await;
         while running.try_join_next().is_some() {}
         match claimed {
             Claimed::Some => {}
             Claimed::Nothing => tokio::select! {
                 () = stop.cancelled() => {}
                 () = runner.wait(&slots, next_sweep) => {}
-                Some(_) = running.join_next(), if slots.available_permits() == 0 => {}
+                Some(_) = running.join_next(), if runner.minds_endings(&slots) => {}
             },
             // The job that could not be claimed is still due: without a pause this would spin.
             Claimed::Failed => tokio::select! {
@@ -243,13 +275,18 @@ async fn run(runner: Arc<Runner>) {
 }
 
 impl Runner {
+    /// Whether the end of a running job may make another one claimable.
+    fn minds_endings(&self, slots: &Semaphore) -> bool {
+        slots.available_permits() == 0 || self.options.per_owner.is_some()
+    }
+
     /// Claims as many jobs as there are free slots.
-    async fn claim(self: &Arc<Self>, slots: &Arc<Semaphore>, running: &mut JoinSet<()>) -> Claimed {
+    async fn claim(self: &Arc<Self>, slots: &Arc<Semaphore>, running: &mut JoinSet<()>, before: Claimed) -> Claimed {
         let free = u16::try_from(slots.available_permits()).unwrap_or(u16::MAX);
         if free == 0 {
             return Claimed::Nothing;
         }
-        let leases = match self.lease(free).await {
+        let leases = match self.lease(free, before).await {
             Ok(leases) => leases,
             Err(error) => {
                 tracing::warn!(error = %error, "claiming jobs failed and will be repeated");
@@ -268,16 +305,29 @@ impl Runner {
         claimed
     }
 
-    /// A cheap read first, so that an idle worker that is woken writes nothing.
-    async fn lease(&self, limit: u16) -> Result<Vec<Lease>, JobError> {
-        let queues = &self.handlers.queues;
-        match self.parts.store.next_due(queues).await? {
-            // Asked again: the worker may have been told to stop while it looked.
-            Some(due) if due <= self.parts.clock.now() && !self.stop.is_cancelled() => {
-                self.parts.store.lease(queues, limit, self.options.lease, &self.parts.name).await
-            }
-            _ => Ok(Vec::new()),
+    /// A cheap read first, so that an idle worker that is woken writes nothing; where the claim before
+    /// found something, there is likely to be more.
+    async fn lease(&self, limit: u16, before: Claimed) -> Result<Vec<Lease>, JobError> {
+        if before != Claimed::Some && !self.is_anything_due().await? {
+            return Ok(Vec::new());
         }
+        // Asked again: the worker may have been told to stop while it looked.
+        if self.stop.is_cancelled() {
+            return Ok(Vec::new());
+        }
+        let claim = Claim {
+            queues: self.handlers.queues.clone(),
+            limit,
+            lease_for: self.options.lease,
+            worker: self.parts.name.clone(),
+            per_owner: self.options.per_owner,
+        };
+        self.parts.store.lease(claim).await
+    }
+
+    async fn is_anything_due(&self) -> Result<bool, JobError> {
+        let next = self.parts.store.next_due(&self.handlers.queues, self.options.per_owner).await?;
+        Ok(next.is_some_and(|due| due <= self.parts.clock.now()))
     }
 
     async fn sweep(&self) {
@@ -305,7 +355,7 @@ impl Runner {
         let next = tokio::select! {
             biased;
             () = &mut hint => return,
-            next = self.parts.store.next_due(queues) => next,
+            next = self.parts.store.next_due(queues, self.options.per_owner) => next,
         };
         if let Ok(Some(due)) = next {
             pause = pause.min(due.since(clock.now()).max(Duration::from_millis(1)));
@@ -355,7 +405,7 @@ impl Runner {
     async fn settle_patiently(
         &self,
         lease: &Lease,
-        outcome: &Result<(), JobFailure>,
+        outcome: &Result<Causes, JobFailure>,
         asked_to_stop: bool,
     ) -> Result<(), JobError> {
         let clock = &self.parts.clock;
@@ -377,12 +427,12 @@ impl Runner {
     async fn settle(
         &self,
         lease: &Lease,
-        outcome: &Result<(), JobFailure>,
+        outcome: &Result<Causes, JobFailure>,
         asked_to_stop: bool,
     ) -> Result<(), JobError> {
         let (store, fence) = (&self.parts.store, lease.fence());
         match outcome {
-            Ok(()) => store.complete(fence, Causes::none()).await,
+            Ok(causes) => store.complete(fence, causes.clone()).await,
             Err(JobFailure::Fenced) => Err(JobError::LeaseLost { job: fence.job }),
             Err(JobFailure::Cancelled) if asked_to_stop => store.settle_cancelled(fence).await,
             Err(JobFailure::Cancelled) if self.abort.is_cancelled() => store.release(fence).await,
@@ -391,7 +441,7 @@ impl Runner {
     }
 
     /// Runs the handler; a panic is a failed attempt, and the end of the grace time cancels it.
-    async fn guarded(&self, context: JobContext) -> Result<(), JobFailure> {
+    async fn guarded(&self, context: JobContext) -> Result<Causes, JobFailure> {
         let Some(handler) = self.handlers.kinds.get(&context.lease.job.kind).cloned() else {
             return Err(JobFailure::Retry(format!("no handler for {}", context.lease.job.kind).into()));
         };
@@ -429,10 +479,15 @@ impl Runner {
         let state = self.parts.store.fail(lease.fence(), error.clone(), after).await?;
         metrics::counter!("vid_jobs_failed_total", "kind" => lease.job.kind.clone()).increment(1);
         tracing::warn!(%error, attempt = lease.job.attempts, "an attempt on {} failed", lease.job.id);
-        if state == crate::jobs::JobState::Dead {
-            // Its follow-up, if it has one, was written with the death; the dispatcher was told by the
-            // commit. Nothing else is to be done here.
-            metrics::counter!("vid_jobs_dead_total", "kind" => lease.job.kind.clone()).increment(1);
+        match state {
+            JobState::Queued => {
+                metrics::counter!("vid_jobs_retried_total", "kind" => lease.job.kind.clone()).increment(1);
+            }
+            // Its follow-up, if it has one, was written with the death.
+            JobState::Dead => {
+                metrics::counter!("vid_jobs_dead_total", "kind" => lease.job.kind.clone()).increment(1);
+            }
+            _ => {}
         }
         Ok(())
     }

@@ -10,7 +10,7 @@ use crate::catalog::CatalogError;
 use crate::catalog::service::stale;
 use crate::id::{JobId, SourceId, UserId, VideoId};
 use crate::jobs::worker::{JobContext, JobFailure, JobHandler};
-use crate::jobs::{Death, FollowUp, JobState, MEDIA_QUEUE, NewJob, QueueName};
+use crate::jobs::{Death, FollowUp, JobState, MEDIA_QUEUE, NewJob};
 use crate::media::Source;
 use crate::platform::parts::Parts;
 use crate::store::Causes;
@@ -42,13 +42,8 @@ struct FailPayload {
 pub(crate) fn process_job(parts: &Parts, source: &Source, owner: UserId) -> NewJob {
     let now = parts.now();
     let id = JobId::new(now, &*parts.entropy);
+    let payload = json!(ProcessPayload { video: source.video, source: source.id });
     NewJob {
-        id,
-        queue: QueueName::new(MEDIA_QUEUE),
-        kind: PROCESS_VIDEO.to_owned(),
-        payload: json!(ProcessPayload { video: source.video, source: source.id }),
-        priority: 0,
-        run_at: now,
         max_attempts: parts.settings.worker.max_attempts,
         unique_key: Some(format!("{PROCESS_VIDEO}:{}", source.id)),
         owner: Some(owner),
@@ -59,7 +54,7 @@ pub(crate) fn process_job(parts: &Parts, source: &Source, owner: UserId) -> NewJ
             payload: json!(FailPayload { video: source.video, job: id }),
             max_attempts: FOLLOW_UP_ATTEMPTS,
         }),
-        now,
+        ..NewJob::new(id, MEDIA_QUEUE, PROCESS_VIDEO, payload, now)
     }
 }
 
@@ -69,7 +64,7 @@ pub(crate) struct FailVideo(pub(crate) Arc<Parts>);
 
 #[async_trait]
 impl JobHandler for FailVideo {
-    async fn run(&self, context: JobContext) -> Result<(), JobFailure> {
+    async fn run(&self, context: JobContext) -> Result<Causes, JobFailure> {
         let payload: FailPayload = payload(&context)?;
         let dead = self.0.store.job(payload.job).await.map_err(|error| JobFailure::Retry(error.into()))?;
         let reason = match dead {
@@ -83,7 +78,8 @@ impl JobHandler for FailVideo {
             .store
             .fail_video(context.lease.fence(), payload.video, reason, self.0.now(), causes)
             .await
-            .map_err(failure)
+            .map_err(failure)?;
+        Ok(Causes::none())
     }
 }
 

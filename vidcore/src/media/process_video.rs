@@ -44,13 +44,13 @@ struct Attempt<'a> {
 
 #[async_trait]
 impl JobHandler for ProcessVideo {
-    async fn run(&self, context: JobContext) -> Result<(), JobFailure> {
+    async fn run(&self, context: JobContext) -> Result<Causes, JobFailure> {
         let payload: ProcessPayload = payload(&context)?;
         let started = self.0.store.start_processing(context.lease.fence(), payload.source, self.0.now()).await;
         let source = match started {
             Ok(source) => source,
             // Trashed, or another source took its place: there is nothing left to do.
-            Err(CatalogError::NotFound) => return Ok(()),
+            Err(CatalogError::NotFound) => return Ok(Causes::none()),
             Err(error) => return Err(failure(error)),
         };
         let folder = ScratchFolder::new(&self.0.settings.data_dir, &context)
@@ -61,8 +61,8 @@ impl JobHandler for ProcessVideo {
         attempt.folder.remove().await;
         match outcome {
             // The video was trashed while its renditions were made.
-            Err(JobFailure::Retry(error)) if is_not_found(&error) => Ok(()),
-            outcome => outcome,
+            Err(JobFailure::Retry(error)) if is_not_found(&error) => Ok(Causes::none()),
+            outcome => outcome.map(|()| Causes::none()),
         }
     }
 }

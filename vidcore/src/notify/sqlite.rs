@@ -212,11 +212,7 @@ impl Check {
 
     /// Tells of delayed jobs too: a worker of this process may be waiting for a later one.
     fn look_for_jobs(&mut self) -> rusqlite::Result<()> {
-        // Index jobs_any_due.
-        let next: Option<Timestamp> = self
-            .connection
-            .prepare_cached("SELECT min(run_at_ms) FROM jobs WHERE state = 'queued'")?
-            .query_row([], |row| row.get(0))?;
+        let next = crate::jobs::sqlite::next_of_all(&self.connection)?;
         let told = next == self.next_job;
         self.next_job = next;
         if next.is_some_and(|next| !told || next <= self.clock.now()) {
@@ -289,6 +285,7 @@ mod tests {
             owner: None,
             video: None,
             on_dead: None,
+            group: None,
             now,
         }
     }

@@ -1,5 +1,6 @@
 //! Opening a platform: the one place where back ends are chosen.
 
+use std::num::NonZeroU32;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -224,9 +225,9 @@ impl PlatformBuilder {
             transcoder,
         });
         let limiter = self.limiter()?;
-        let worker = self.start_worker(&parts, options)?;
+        let workers = self.start_workers(&parts, options)?;
         let running = Running {
-            worker,
+            workers,
             housekeeping: tokio::spawn(super::housekeeping::run(Arc::clone(&parts))),
             #[cfg(feature = "sqlite")]
             changes: opened.changes,
@@ -247,24 +248,44 @@ impl PlatformBuilder {
         Ok(Limiter::new(back_end, &self.settings.rate_limits)?)
     }
 
-    fn start_worker(&mut self, parts: &Arc<Parts>, options: WorkerOptions) -> Result<Option<Worker>, OpenError> {
+    /// One worker for what may take hours and one for what takes moments: no upload waits for an encoding.
+    fn start_workers(&mut self, parts: &Arc<Parts>, options: WorkerOptions) -> Result<Vec<Worker>, OpenError> {
         if !self.settings.worker.enabled {
-            return Ok(None);
+            return Ok(Vec::new());
         }
-        let handlers = std::mem::take(&mut self.handlers)
-            .with(UPLOADS_QUEUE, VERIFY_UPLOAD, Arc::new(VerifyUpload(Arc::clone(parts))))
-            .with(UPLOADS_QUEUE, GIVE_UP_UPLOAD, Arc::new(GiveUpUpload(Arc::clone(parts))))
-            .with(MEDIA_QUEUE, PROCESS_VIDEO, Arc::new(ProcessVideo(Arc::clone(parts))))
-            .with(MEDIA_QUEUE, FAIL_VIDEO, Arc::new(FailVideo(Arc::clone(parts))));
         let worker_parts = WorkerParts {
             store: Arc::clone(&parts.store),
             dispatcher: Arc::clone(&self.dispatcher),
+            notify: Arc::clone(&parts.notify),
             clock: Arc::clone(&parts.clock),
             entropy: Arc::clone(&parts.entropy),
             name: format!("pid-{}", std::process::id()),
         };
-        Worker::start(worker_parts, handlers, options).map(Some).map_err(OpenError::Thread)
+        let short = WorkerOptions { concurrency: self.settings.worker.short_concurrency, ..options };
+        let long = long_jobs(parts, std::mem::take(&mut self.handlers));
+        [(long, options), (short_jobs(parts), short)]
+            .into_iter()
+            .map(|(handlers, options)| Worker::start(worker_parts.clone(), handlers, options))
+            .collect::<Result<_, _>>()
+            .map_err(OpenError::Thread)
     }
+}
+
+/// Who runs the jobs that make renditions, beside those of the program's own.
+fn long_jobs(parts: &Arc<Parts>, own: Handlers) -> Handlers {
+    own.with(MEDIA_QUEUE, PROCESS_VIDEO, Arc::new(ProcessVideo(Arc::clone(parts)))).with(
+        MEDIA_QUEUE,
+        FAIL_VIDEO,
+        Arc::new(FailVideo(Arc::clone(parts))),
+    )
+}
+
+fn short_jobs(parts: &Arc<Parts>) -> Handlers {
+    Handlers::new().with(UPLOADS_QUEUE, VERIFY_UPLOAD, Arc::new(VerifyUpload(Arc::clone(parts)))).with(
+        UPLOADS_QUEUE,
+        GIVE_UP_UPLOAD,
+        Arc::new(GiveUpUpload(Arc::clone(parts))),
+    )
 }
 
 /// A store with what came with it.
@@ -358,6 +379,9 @@ fn worker_options(settings: &WorkerSettings) -> Result<WorkerOptions, OpenError>
     if settings.concurrency == 0 {
         return Err(OpenError::Setting { setting: "worker.concurrency", message: "at least 1".to_owned() });
     }
+    if settings.short_concurrency == 0 {
+        return Err(OpenError::Setting { setting: "worker.short_concurrency", message: "at least 1".to_owned() });
+    }
     if settings.max_attempts == 0 {
         return Err(OpenError::Setting { setting: "worker.max_attempts", message: "at least 1".to_owned() });
     }
@@ -371,6 +395,7 @@ fn worker_options(settings: &WorkerSettings) -> Result<WorkerOptions, OpenError>
         heartbeat: Duration::from_millis(settings.heartbeat_ms),
         sweep: Duration::from_millis(settings.sweep_ms.max(1)),
         grace: Duration::from_millis(settings.grace_ms),
+        per_owner: NonZeroU32::new(settings.max_running_per_owner),
         retry: RetryPolicy {
             base: Duration::from_millis(settings.retry_base_ms),
             cap: Duration::from_millis(settings.retry_cap_ms),

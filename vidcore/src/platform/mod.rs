@@ -62,7 +62,7 @@ struct Inner {
 /// What runs beside the callers.
 #[derive(Debug)]
 struct Running {
-    worker: Option<Worker>,
+    workers: Vec<Worker>,
     housekeeping: tokio::task::JoinHandle<()>,
     #[cfg(feature = "sqlite")]
     changes: Option<Arc<crate::notify::SqliteNotify>>,
@@ -196,9 +196,7 @@ impl Platform {
     pub async fn shutdown(&self) {
         let running = self.inner.running.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(running) = running else { return };
-        if let Some(worker) = running.worker {
-            worker.stop().await;
-        }
+        futures_util::future::join_all(running.workers.into_iter().map(Worker::stop)).await;
         running.housekeeping.abort();
         #[cfg(feature = "sqlite")]
         if let Some(changes) = running.changes {

@@ -281,8 +281,13 @@ impl Default for RateLimitSettings {
 pub struct WorkerSettings {
     /// Whether `Platform::open` starts a worker in this process. Default true.
     pub enabled: bool,
-    /// Jobs run at once. Default 2.
+    /// Long jobs run at once: renditions, and jobs of your own. Default 2.
     pub concurrency: u16,
+    /// Short jobs run at once beside those, so that none waits for an encoding: checks of uploads, what follows
+    /// a death, housekeeping. Default 2.
+    pub short_concurrency: u16,
+    /// The most jobs of one owner that run at once in one queue, over all workers; 0 sets no limit. Default 0.
+    pub max_running_per_owner: u32,
     /// How long a claim holds without a heartbeat, in milliseconds. Default 20,000.
     pub lease_ms: u64,
     /// How often a claim is renewed, in milliseconds; at most a third of `lease_ms`. Default 5000.
@@ -304,6 +309,8 @@ impl Default for WorkerSettings {
         Self {
             enabled: true,
             concurrency: 2,
+            short_concurrency: 2,
+            max_running_per_owner: 0,
             lease_ms: 20_000,
             heartbeat_ms: 5000,
             sweep_ms: 5000,

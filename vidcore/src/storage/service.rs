@@ -14,7 +14,7 @@ use crate::entropy::EntropyExt;
 use crate::id::{JobId, UploadId, VideoId};
 use crate::idempotency::IdempotencyKey;
 use crate::invalid::FieldProblem;
-use crate::jobs::{FollowUp, NewJob, QueueName, UPLOADS_QUEUE};
+use crate::jobs::{FollowUp, NewJob, UPLOADS_QUEUE};
 use crate::platform::parts::Parts;
 use crate::storage::objects::{ObjectError, WriteError, Written};
 use crate::storage::signed_url::UploadUrlSigner;
@@ -321,24 +321,18 @@ impl Uploads {
 
     fn verify_job(&self, actor: &Actor, id: UploadId, now: Timestamp) -> NewJob {
         let payload = json!(VerifyPayload { upload: id });
+        let job = JobId::new(now, &*self.parts.entropy);
         NewJob {
-            id: JobId::new(now, &*self.parts.entropy),
-            queue: QueueName::new(UPLOADS_QUEUE),
-            kind: VERIFY_UPLOAD.to_owned(),
-            payload: payload.clone(),
-            priority: 0,
-            run_at: now,
             max_attempts: self.parts.settings.worker.max_attempts,
             unique_key: Some(format!("{VERIFY_UPLOAD}:{id}")),
             owner: Some(actor.user),
-            video: None,
             on_dead: Some(FollowUp {
                 id: JobId::new(now, &*self.parts.entropy),
                 kind: GIVE_UP_UPLOAD.to_owned(),
-                payload,
+                payload: payload.clone(),
                 max_attempts: 50,
             }),
-            now,
+            ..NewJob::new(job, UPLOADS_QUEUE, VERIFY_UPLOAD, payload, now)
         }
     }
 

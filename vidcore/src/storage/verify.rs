@@ -43,38 +43,40 @@ pub(crate) struct GiveUpUpload(pub(crate) Arc<Parts>);
 
 #[async_trait]
 impl JobHandler for VerifyUpload {
-    async fn run(&self, context: JobContext) -> Result<(), JobFailure> {
+    async fn run(&self, context: JobContext) -> Result<Causes, JobFailure> {
         let VerifyPayload { upload } = payload(&context)?;
         let Some(upload) = self.0.store.upload(upload).await.map_err(failure)? else {
-            return Ok(());
+            return Ok(Causes::none());
         };
         // An earlier attempt got through and died before it could tidy up or say so.
         if upload.status != UploadStatus::Verifying {
             tidy(&self.0, &upload).await;
-            return Ok(());
+            return Ok(Causes::none());
         }
         let pinned = pin(&self.0, &upload).await?;
         match check(&self.0, &upload, &pinned, &context).await? {
-            Ok(info) => commit(&self.0, &context, &upload, pinned, &info).await,
-            Err(reason) => reject(&self.0, &context, upload, reason).await,
+            Ok(info) => commit(&self.0, &context, &upload, pinned, &info).await?,
+            Err(reason) => reject(&self.0, &context, upload, reason).await?,
         }
+        Ok(Causes::none())
     }
 }
 
 #[async_trait]
 impl JobHandler for GiveUpUpload {
-    async fn run(&self, context: JobContext) -> Result<(), JobFailure> {
+    async fn run(&self, context: JobContext) -> Result<Causes, JobFailure> {
         let VerifyPayload { upload } = payload(&context)?;
         let Some(upload) = self.0.store.upload(upload).await.map_err(failure)? else {
-            return Ok(());
+            return Ok(Causes::none());
         };
         // The attempt that died may have been through with its work: a committed source keeps its bytes.
         if upload.status != UploadStatus::Verifying {
             tidy(&self.0, &upload).await;
-            return Ok(());
+            return Ok(Causes::none());
         }
         let reason = "The server could not check this file. Please upload it again.".to_owned();
-        reject(&self.0, &context, upload, reason).await
+        reject(&self.0, &context, upload, reason).await?;
+        Ok(Causes::none())
     }
 }
 

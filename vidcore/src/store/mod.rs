@@ -16,7 +16,7 @@ use crate::catalog::CatalogStore;
 use crate::doctor::DoctorStore;
 use crate::events::{Change, EventStore, NewChange};
 use crate::idempotency::{IdempotencyRecord, IdempotencyStore};
-use crate::jobs::{JobHint, JobStore, NewJob};
+use crate::jobs::{JobHint, JobStore, NewJob, NewJobGroup};
 use crate::media::RenditionStore;
 use crate::storage::UploadStore;
 
@@ -100,6 +100,8 @@ impl StoreError {
 pub struct Causes {
     /// Jobs to enqueue. One whose unique key has a live job already is left out.
     pub jobs: Vec<NewJob>,
+    /// Groups of those jobs.
+    pub groups: Vec<NewJobGroup>,
     /// Cached copies that the command makes stale.
     pub changes: Vec<NewChange>,
     /// The caller's idempotency record, looked up before the command runs.
@@ -116,6 +118,13 @@ impl Causes {
     #[must_use]
     pub fn job(mut self, job: NewJob) -> Self {
         self.jobs.push(job);
+        self
+    }
+
+    /// Adds a group of jobs; its members name it and are added one by one.
+    #[must_use]
+    pub fn group(mut self, group: NewJobGroup) -> Self {
+        self.groups.push(group);
         self
     }
 

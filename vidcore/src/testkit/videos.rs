@@ -13,7 +13,7 @@ use crate::catalog::{NewVideo, Video, Visibility};
 use crate::clock::{Clock, ManualClock, Timestamp};
 use crate::entropy::{Entropy, SeededEntropy};
 use crate::id::{JobId, RenditionId, SessionId, SourceId, UploadId, UserId, VideoId};
-use crate::jobs::{Lease, MEDIA_QUEUE, NewJob, QueueName, UPLOADS_QUEUE};
+use crate::jobs::{Claim, Lease, MEDIA_QUEUE, NewJob, QueueName, UPLOADS_QUEUE};
 use crate::media::jobs::PROCESS_VIDEO;
 use crate::media::{MediaInfo, NewObject, PlannedRendition, PublishRendition, Rendition, RenditionKind, Source};
 use crate::storage::verify::VERIFY_UPLOAD;
@@ -147,13 +147,21 @@ impl VideoHarness {
             owner: None,
             video,
             on_dead: None,
+            group: None,
             now: self.now(),
         }
     }
 
     /// Claims the next due job of a queue.
     pub async fn claim(&self, queue: &str) -> Lease {
-        let leases = self.store.lease(&[QueueName::new(queue)], 1, LEASE, "harness").await.expect("the store answers");
+        let claim = Claim {
+            queues: vec![QueueName::new(queue)],
+            limit: 1,
+            lease_for: LEASE,
+            worker: "harness".to_owned(),
+            per_owner: None,
+        };
+        let leases = self.store.lease(claim).await.expect("the store answers");
         leases.into_iter().next().expect("a job is due")
     }
 

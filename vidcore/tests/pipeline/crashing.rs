@@ -8,7 +8,7 @@ use vidcore::catalog::{VideoStatus, Visibility};
 use vidcore::clock::Timestamp;
 use vidcore::entropy::SystemEntropy;
 use vidcore::id::{RenditionId, SourceId};
-use vidcore::jobs::{JobFilter, JobState, Lease, NewJob, QueueName};
+use vidcore::jobs::{Claim, JobFilter, JobState, Lease, NewJob, QueueName};
 use vidcore::media::{MediaInfo, NewObject, PlannedRendition, PublishRendition, RenditionKind, Source};
 use vidcore::storage::{CommitSource, UploadStatus};
 use vidcore::store::Causes;
@@ -20,7 +20,14 @@ fn without_worker(max_attempts: u16) -> Plan {
 }
 
 async fn claim(studio: &Studio, queue: &str) -> Lease {
-    let leases = studio.platform.store().lease(&[QueueName::new(queue)], 1, LEASE, "doomed").await;
+    let claim = Claim {
+        queues: vec![QueueName::new(queue)],
+        limit: 1,
+        lease_for: LEASE,
+        worker: "doomed".to_owned(),
+        per_owner: None,
+    };
+    let leases = studio.platform.store().lease(claim).await;
     leases.expect("the store answers").pop().expect("a job is due")
 }
 
@@ -68,6 +75,7 @@ fn process_job(source: &Source, now: Timestamp) -> NewJob {
         owner: None,
         video: Some(source.video),
         on_dead: None,
+        group: None,
         now,
     }
 }

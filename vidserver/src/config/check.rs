@@ -56,6 +56,7 @@ fn platform(config: &Config, problems: &mut Vec<ConfigProblem>) {
         "expected at most playback.max_token_ttl_s",
     );
     refuse(settings.worker.concurrency == 0, "worker.concurrency", "expected at least 1");
+    refuse(settings.worker.short_concurrency == 0, "worker.short_concurrency", "expected at least 1");
     refuse(
         settings.worker.heartbeat_ms.saturating_mul(3) > settings.worker.lease_ms,
         "worker.heartbeat_ms",

@@ -2,65 +2,44 @@
 //!
 //! Every settlement first proves the lease (`held`), in the same transaction as all it writes.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use rusqlite::{Connection, named_params};
 
 use crate::clock::Timestamp;
+use crate::events::NewChange;
 use crate::id::{JobId, UserId, VideoId};
 use crate::jobs::{
-    AfterFailure, Death, Heartbeat, Job, JobError, JobFilter, JobState, JobStore, Lease, NewJob, QueueName, Swept,
+    AfterFailure, Attempt, Claim, Death, Heartbeat, JOB_CANCELS, Job, JobError, JobFilter, JobRetention, JobState,
+    JobStore, Lease, NewJob, QueueName, QueueStats, Replay, Swept,
 };
 use crate::page::Position;
-use crate::store::sqlite::{Fail, SqliteStore, named, refuse};
+use crate::store::sqlite::{Effects, Fail, SqliteStore, refuse};
 use crate::store::{Causes, Fence, Outcome};
 
+#[cfg(feature = "testkit")]
+pub(crate) mod bare;
 mod claim;
+mod insert;
+mod operate;
 mod rows;
 mod settle;
 
-use claim::{claim, due};
+pub(crate) use insert::insert_all;
+pub(crate) use operate::next_of_all;
+
 use rows::{find, find_live, find_owned, list};
-use settle::{Ending, end_attempt, finish, free_expired, requeue};
+use settle::{Ending, end_attempt, finish, finish_done, free_expired, requeue};
 
 /// What a step of priority is worth: a job of one more step goes before those a minute older.
 const PRIORITY_STEP_MS: i64 = 60_000;
 
-/// How far the lowest priority, −10, puts a job behind others of its age.
-const LOWEST_PRIORITY_MS: i64 = 10 * PRIORITY_STEP_MS;
+/// The most attempts shown of one job.
+const ATTEMPTS_SHOWN: u16 = 100;
 
 type Result<T, E = Fail<JobError>> = std::result::Result<T, E>;
-
-/// Writes a job; `false` if a live one has its unique key.
-pub(crate) fn insert(db: &Connection, job: &NewJob) -> rusqlite::Result<bool> {
-    let on_dead = job.on_dead.as_ref().map(|follow_up| serde_json::json!(follow_up).to_string());
-    // Index jobs_unique_live.
-    let rows = db
-        .prepare_cached(
-            "INSERT INTO jobs (id, queue, kind, payload, state, priority, rank_ms, run_at_ms, max_attempts,
-                unique_key, owner_id, video_id, on_dead, created_at_ms, updated_at_ms)
-             VALUES (:id, :queue, :kind, :payload, 'queued', :priority, :rank, :run_at, :max_attempts,
-                :unique_key, :owner, :video, :on_dead, :now, :now)
-             ON CONFLICT (unique_key) WHERE unique_key IS NOT NULL AND state IN ('queued', 'leased') DO NOTHING",
-        )?
-        .execute(named_params! {
-            ":id": job.id,
-            ":queue": job.queue.as_str(),
-            ":kind": job.kind,
-            ":payload": job.payload.to_string(),
-            ":priority": job.priority,
-            ":rank": job.run_at.as_millis() - i64::from(job.priority) * PRIORITY_STEP_MS,
-            ":run_at": job.run_at,
-            ":max_attempts": job.max_attempts,
-            ":unique_key": job.unique_key,
-            ":owner": job.owner,
-            ":video": job.video,
-            ":on_dead": on_dead,
-            ":now": job.now,
-        })?;
-    Ok(rows == 1)
-}
 
 /// Proves that the fence's attempt holds its job: the one guard of every write on a job's behalf.
 pub(crate) fn held(db: &Connection, fence: Fence, now: Timestamp) -> rusqlite::Result<bool> {
@@ -92,7 +71,31 @@ pub(crate) fn cancel_of_video(db: &Connection, video: VideoId, queue: &str, now:
          WHERE video_id = :video AND queue = :queue AND state = 'leased'",
     )?
     .execute(named_params! {":video": video, ":queue": queue})?;
+    disband(db, video, queue)
+}
+
+/// Nothing follows the groups of a video's jobs any more.
+fn disband(db: &Connection, video: VideoId, queue: &str) -> rusqlite::Result<()> {
+    db.prepare_cached(
+        "DELETE FROM job_groups WHERE id IN (
+            SELECT group_id FROM jobs WHERE video_id = :video AND queue = :queue AND group_id IS NOT NULL)",
+    )?
+    .execute(named_params! {":video": video, ":queue": queue})?;
+    db.prepare_cached(
+        "UPDATE jobs SET group_id = NULL WHERE video_id = :video AND queue = :queue AND group_id IS NOT NULL",
+    )?
+    .execute(named_params! {":video": video, ":queue": queue})?;
     Ok(())
+}
+
+/// Ends a job well; `false` if the fence's attempt does not hold it, and then nothing is written.
+fn complete(db: &Connection, fence: Fence, now: Timestamp, effects: &mut Effects) -> rusqlite::Result<bool> {
+    if !held(db, fence, now)? {
+        return Ok(false);
+    }
+    end_attempt(db, fence.token, "done", None, now)?;
+    finish_done(db, fence.job, now, effects)?;
+    Ok(true)
 }
 
 fn demand_held(db: &Connection, fence: Fence, now: Timestamp) -> Result<()> {
@@ -102,7 +105,7 @@ fn demand_held(db: &Connection, fence: Fence, now: Timestamp) -> Result<()> {
 #[async_trait]
 impl JobStore for SqliteStore {
     async fn enqueue(&self, job: NewJob, causes: Causes) -> Result<Outcome<Job>, JobError> {
-        self.command_with("enqueue a job", causes, move |db, _, effects| {
+        self.command_with("enqueue a job", causes, move |db, now, effects| {
             let existing = match &job.unique_key {
                 Some(key) => find_live(db, key)?,
                 None => None,
@@ -110,32 +113,16 @@ impl JobStore for SqliteStore {
             if let Some(existing) = existing {
                 return Ok(existing);
             }
-            insert(db, &job)?;
-            effects.hints.push(job.hint());
+            if let Some(hint) = insert_all(db, vec![job.clone()], &[], now)?.pop() {
+                effects.hints.push(hint);
+            }
             find(db, job.id)?.ok_or_else(|| refuse(JobError::NotFound))
         })
         .await
     }
 
-    async fn lease(
-        &self,
-        queues: &[QueueName],
-        limit: u16,
-        lease_for: Duration,
-        worker: &str,
-    ) -> Result<Vec<Lease>, JobError> {
-        let (queues, worker) = (queues.to_vec(), worker.to_owned());
-        self.settlement("lease jobs", Causes::none(), move |db, now, _| {
-            let mut best = Vec::new();
-            for queue in &queues {
-                best.extend(due(db, queue, limit, now)?);
-            }
-            best.sort_by_key(|&(pk, rank)| (rank, pk));
-            best.truncate(limit.into());
-            let until = now.plus(lease_for);
-            best.into_iter().map(|(pk, _)| Ok(claim(db, pk, &worker, now, until)?)).collect()
-        })
-        .await
+    async fn lease(&self, claim: Claim) -> Result<Vec<Lease>, JobError> {
+        self.settlement("lease jobs", Causes::none(), move |db, now, _| Ok(claim::lease(db, &claim, now)?)).await
     }
 
     async fn heartbeat(&self, fence: Fence, lease_for: Duration, progress: Option<u16>) -> Result<Heartbeat, JobError> {
@@ -158,9 +145,11 @@ impl JobStore for SqliteStore {
 
     async fn complete(&self, fence: Fence, causes: Causes) -> Result<(), JobError> {
         self.settlement("complete a job", causes, move |db, now, effects| {
-            demand_held(db, fence, now)?;
-            end_attempt(db, fence.token, "done", None, now)?;
-            Ok(finish(db, &find_owned(db, fence.job, None)?, &Ending::DONE, now, effects)?)
+            if complete(db, fence, now, effects)? {
+                Ok(())
+            } else {
+                Err(refuse(JobError::LeaseLost { job: fence.job }))
+            }
         })
         .await
     }
@@ -225,6 +214,7 @@ impl JobStore for SqliteStore {
                 JobState::Leased => {
                     db.prepare_cached("UPDATE jobs SET cancel_requested = 1 WHERE id = :id AND state = 'leased'")?
                         .execute(named_params! {":id": job})?;
+                    effects.causes.changes.push(NewChange::new(JOB_CANCELS, job.to_string()));
                 }
                 state => return Err(refuse(JobError::WrongState { state, command: "be cancelled" })),
             }
@@ -236,16 +226,7 @@ impl JobStore for SqliteStore {
     async fn retry(&self, job: JobId, owner: Option<UserId>, causes: Causes) -> Result<Outcome<Job>, JobError> {
         self.command_with("retry a job", causes, move |db, now, effects| {
             let found = find_owned(db, job, owner)?;
-            // OR IGNORE: a live job may have taken the unique key meanwhile.
-            let rows = db
-                .prepare_cached(
-                    "UPDATE OR IGNORE jobs SET state = 'queued', attempts = 0, progress = 0, run_at_ms = :now,
-                        rank_ms = :now - priority * :step, finished_at_ms = NULL, death = NULL, cancel_requested = 0,
-                        updated_at_ms = :now
-                     WHERE id = :id AND state = 'dead'",
-                )?
-                .execute(named_params! {":id": job, ":step": PRIORITY_STEP_MS, ":now": now})?;
-            if rows == 0 {
+            if !operate::requeue_dead(db, job, now)? {
                 return Err(refuse(JobError::WrongState { state: found.state, command: "be retried" }));
             }
             effects.hints.push(found.hint());
@@ -261,16 +242,45 @@ impl JobStore for SqliteStore {
         .await
     }
 
-    async fn next_due(&self, queues: &[QueueName]) -> Result<Option<Timestamp>, JobError> {
+    async fn replay(&self, filter: &JobFilter, limit: u16, causes: Causes) -> Result<Outcome<Replay>, JobError> {
+        let filter = filter.clone();
+        self.command_with("replay dead jobs", causes, move |db, now, effects| {
+            Ok(operate::replay(db, &filter, limit, now, effects)?)
+        })
+        .await
+    }
+
+    async fn set_paused(&self, queue: &QueueName, paused: bool, causes: Causes) -> Result<Outcome<()>, JobError> {
+        let queue = queue.clone();
+        self.command("pause a queue", causes, move |db, now| Ok(operate::set_paused(db, &queue, paused, now)?)).await
+    }
+
+    async fn fire(&self, name: &str, slot: Timestamp, job: NewJob) -> Result<bool, JobError> {
+        let name = name.to_owned();
+        self.settlement("fire a schedule", Causes::none(), move |db, now, effects| {
+            let written = operate::fire(db, &name, slot, &job, now)?;
+            effects.hints.extend(written.then(|| job.hint()));
+            Ok(written)
+        })
+        .await
+    }
+
+    async fn prune_jobs(&self, retention: JobRetention, limit: u16) -> Result<u64, JobError> {
+        self.command("forget ended jobs", Causes::none(), move |db, _| Ok(operate::prune(db, retention, limit)?))
+            .await
+            .map(Outcome::into_inner)
+    }
+
+    async fn next_due(
+        &self,
+        queues: &[QueueName],
+        per_owner: Option<NonZeroU32>,
+    ) -> Result<Option<Timestamp>, JobError> {
         let queues = queues.to_vec();
         self.read("find the next due job", move |db| {
             let mut next: Option<Timestamp> = None;
             for queue in &queues {
-                // Index jobs_run_at.
-                let due: Option<Timestamp> = db
-                    .prepare_cached("SELECT min(run_at_ms) FROM jobs WHERE queue = :queue AND state = 'queued'")?
-                    .query_row(named_params! {":queue": queue.as_str()}, |row| row.get(0))?;
-                next = match (next, due) {
+                next = match (next, operate::next_due(db, queue, per_owner)?) {
                     (Some(a), Some(b)) => Some(a.min(b)),
                     (a, b) => a.or(b),
                 };
@@ -289,21 +299,15 @@ impl JobStore for SqliteStore {
         self.read("list jobs", move |db| Ok(list(db, &filter, after, limit)?)).await
     }
 
+    async fn attempts(&self, job: JobId) -> Result<Vec<Attempt>, JobError> {
+        self.read("list attempts", move |db| Ok(operate::attempts(db, job, ATTEMPTS_SHOWN)?)).await
+    }
+
     async fn job_counts(&self) -> Result<Vec<(QueueName, JobState, u64)>, JobError> {
-        self.read("count jobs", move |db| {
-            // Index jobs_counted.
-            let counts = db
-                .prepare_cached(
-                    "SELECT queue, state, count(*) FROM jobs WHERE state IN ('queued', 'leased', 'dead')
-                     GROUP BY queue, state",
-                )?
-                .query_map([], |row| {
-                    let queue = QueueName::new(row.get::<_, String>(0)?);
-                    Ok((queue, named(row, "state", JobState::parse)?, row.get::<_, i64>(2)?.unsigned_abs()))
-                })?
-                .collect::<rusqlite::Result<_>>()?;
-            Ok(counts)
-        })
-        .await
+        self.read("count jobs", move |db| Ok(operate::counts(db)?)).await
+    }
+
+    async fn queues(&self) -> Result<Vec<QueueStats>, JobError> {
+        self.read("measure queues", move |db| Ok(operate::queues(db)?)).await
     }
 }

@@ -62,10 +62,29 @@ pub(super) fn list(
     after: Option<Position>,
     limit: u16,
 ) -> rusqlite::Result<Vec<Job>> {
-    // Indexes jobs_video, jobs_owner or jobs_newest, by what the filter names. The text is made of
-    // fixed parts only; every value is bound.
+    // Indexes jobs_video, jobs_owner or jobs_newest, by what the filter names.
+    select(db, filter, after, "created_at_ms DESC, id DESC", limit)
+}
+
+/// Jobs that the filter names, in an order of the caller's. The text is made of fixed parts only; every
+/// value is bound.
+pub(super) fn select(
+    db: &Connection,
+    filter: &JobFilter,
+    after: Option<Position>,
+    order: &'static str,
+    limit: u16,
+) -> rusqlite::Result<Vec<Job>> {
     let mut conditions = vec!["1"];
     let mut values: Vec<(&str, Value)> = Vec::new();
+    if let Some(queue) = &filter.queue {
+        conditions.push("queue = :queue");
+        values.push((":queue", Value::Text(queue.as_str().to_owned())));
+    }
+    if let Some(kind) = &filter.kind {
+        conditions.push("kind = :kind");
+        values.push((":kind", Value::Text(kind.clone())));
+    }
     if let Some(owner) = filter.owner {
         conditions.push("owner_id = :owner");
         values.push((":owner", Value::Blob(owner.as_bytes().to_vec())));
@@ -74,20 +93,21 @@ pub(super) fn list(
         conditions.push("video_id = :video");
         values.push((":video", Value::Blob(video.as_bytes().to_vec())));
     }
-    if let Some(state) = filter.state {
-        conditions.push("state = :state");
-        values.push((":state", Value::Text(state.as_str().to_owned())));
-    }
+    // Written out, so that the partial indexes of one state can serve.
+    conditions.extend(filter.state.map(|state| match state {
+        JobState::Queued => "state = 'queued'",
+        JobState::Leased => "state = 'leased'",
+        JobState::Done => "state = 'done'",
+        JobState::Dead => "state = 'dead'",
+        JobState::Cancelled => "state = 'cancelled'",
+    }));
     if let Some(after) = after {
         conditions.push("(created_at_ms, id) < (:sort, :after)");
         values.push((":sort", Value::Integer(after.sort)));
         values.push((":after", Value::Blob(after.id.to_vec())));
     }
     values.push((":limit", Value::Integer(limit.into())));
-    let sql = format!(
-        "SELECT {COLUMNS} FROM jobs WHERE {} ORDER BY created_at_ms DESC, id DESC LIMIT :limit",
-        conditions.join(" AND ")
-    );
+    let sql = format!("SELECT {COLUMNS} FROM jobs WHERE {} ORDER BY {order} LIMIT :limit", conditions.join(" AND "));
     let params: Vec<(&str, &dyn rusqlite::ToSql)> =
         values.iter().map(|(name, value)| (*name, value as &dyn rusqlite::ToSql)).collect();
     db.prepare_cached(&sql)?.query_map(params.as_slice(), job_from)?.collect()

@@ -3,11 +3,12 @@
 use rusqlite::{Connection, named_params};
 
 use crate::clock::Timestamp;
-use crate::id::JobId;
+use crate::id::{JobGroupId, JobId};
 use crate::jobs::{Death, FollowUp, Job, JobState, Swept};
 use crate::store::sqlite::Effects;
 
 use super::PRIORITY_STEP_MS;
+use super::insert::leave_group;
 use super::rows::{COLUMNS, job_from};
 
 /// The most jobs one sweep frees; the next one goes on.
@@ -44,7 +45,8 @@ impl<'a> Ending<'a> {
     }
 }
 
-/// Ends a job. One that does not end well passes its follow-up on, so that both are in one transaction.
+/// Ends a job. One that does not end well passes its follow-up on, and the last of a group what follows
+/// the group, so that all of it is in one transaction.
 pub(super) fn finish(
     db: &Connection,
     job: &Job,
@@ -52,23 +54,7 @@ pub(super) fn finish(
     now: Timestamp,
     effects: &mut Effects,
 ) -> rusqlite::Result<()> {
-    let follow_up: Option<String> = db
-        .prepare_cached(
-            "UPDATE jobs SET state = :state, death = :death, lease_until_ms = NULL, finished_at_ms = :now,
-                updated_at_ms = :now, last_error = coalesce(:error, last_error),
-                progress = iif(:state = 'done', 1000, progress)
-             WHERE id = :id AND state IN ('queued', 'leased') RETURNING on_dead",
-        )?
-        .query_row(
-            named_params! {
-                ":id": job.id,
-                ":state": ending.state.as_str(),
-                ":death": ending.death.map(Death::as_str),
-                ":error": ending.error,
-                ":now": now,
-            },
-            |row| row.get(0),
-        )?;
+    let follow_up = set_ended(db, job.id, ending, now, effects)?;
     // A follow-up that does not parse cannot be: this file wrote it.
     let follow_up = follow_up.and_then(|text| serde_json::from_str::<FollowUp>(&text).ok());
     if let (Some(follow_up), false) = (follow_up, ending.state == JobState::Done) {
@@ -76,6 +62,44 @@ pub(super) fn finish(
         effects.causes.jobs.push(FollowUp { id, ..follow_up }.after(job, now));
     }
     Ok(())
+}
+
+/// Ends a job well: nothing about it has to be read for that.
+pub(super) fn finish_done(db: &Connection, job: JobId, now: Timestamp, effects: &mut Effects) -> rusqlite::Result<()> {
+    set_ended(db, job, &Ending::DONE, now, effects).map(|_| ())
+}
+
+/// Moves a live job to its end and out of its group; returns its follow-up as it is stored.
+fn set_ended(
+    db: &Connection,
+    job: JobId,
+    ending: &Ending<'_>,
+    now: Timestamp,
+    effects: &mut Effects,
+) -> rusqlite::Result<Option<String>> {
+    let (follow_up, group): (Option<String>, Option<JobGroupId>) = db
+        .prepare_cached(
+            "UPDATE jobs SET state = :state, death = :death, lease_until_ms = NULL, finished_at_ms = :now,
+                updated_at_ms = :now, last_error = coalesce(:error, last_error),
+                progress = iif(:state = 'done', 1000, progress)
+             WHERE id = :id AND state IN ('queued', 'leased') RETURNING on_dead, group_id",
+        )?
+        .query_row(
+            named_params! {
+                ":id": job,
+                ":state": ending.state.as_str(),
+                ":death": ending.death.map(Death::as_str),
+                ":error": ending.error,
+                ":now": now,
+            },
+            |row| Ok((row.get(0)?, row.get(1)?)),
+        )?;
+    if let Some(group) = group {
+        // A job that is replayed after this has left its group for good.
+        db.prepare_cached("UPDATE jobs SET group_id = NULL WHERE id = :id")?.execute(named_params! {":id": job})?;
+        effects.causes.jobs.extend(leave_group(db, group)?);
+    }
+    Ok(follow_up)
 }
 
 /// The first id, or one near it: a dead job that was replayed and dies again has a second follow-up.
@@ -99,7 +123,7 @@ pub(super) fn requeue(
     now: Timestamp,
 ) -> rusqlite::Result<()> {
     db.prepare_cached(
-        "UPDATE jobs SET state = 'queued', lease_until_ms = NULL, run_at_ms = :run_at,
+        "UPDATE jobs SET state = 'queued', due = :run_at <= :now, lease_until_ms = NULL, run_at_ms = :run_at,
             rank_ms = :run_at - priority * :step, last_error = coalesce(:error, last_error), updated_at_ms = :now
          WHERE id = :id AND state = 'leased'",
     )?

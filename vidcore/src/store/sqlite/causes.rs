@@ -38,11 +38,8 @@ pub(super) fn replay<T: DeserializeOwned, E: From<StoreError>>(
 pub(super) fn write<E: From<StoreError>>(tx: &mut Tx<'_>, effects: Effects, now: Timestamp) -> Result<(), Fail<E>> {
     let Effects { causes, hints } = effects;
     tx.effects.jobs.extend(hints);
-    for job in &causes.jobs {
-        if crate::jobs::sqlite::insert(tx.connection(), job)? {
-            tx.effects.jobs.push(job.hint());
-        }
-    }
+    let jobs = crate::jobs::sqlite::insert_all(tx.connection(), causes.jobs, &causes.groups, now)?;
+    tx.effects.jobs.extend(jobs);
     for change in causes.changes {
         let id = crate::events::sqlite::insert(tx.connection(), &change, now)?;
         tx.effects.changes.push(Change { id, topic: change.topic, key: change.key });

@@ -4,7 +4,7 @@ use rusqlite::Row;
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
 
 use crate::clock::Timestamp;
-use crate::id::{JobId, RenditionId, SessionId, SourceId, UploadId, UserId, VideoId};
+use crate::id::{JobGroupId, JobId, RenditionId, SessionId, SourceId, UploadId, UserId, VideoId};
 
 impl ToSql for Timestamp {
     fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
@@ -34,7 +34,7 @@ macro_rules! id_column {
     )+ };
 }
 
-id_column!(UserId, SessionId, VideoId, SourceId, RenditionId, UploadId, JobId);
+id_column!(UserId, SessionId, VideoId, SourceId, RenditionId, UploadId, JobId, JobGroupId);
 
 /// A column that holds one of a fixed set of names; any other text is a defect of the row.
 pub(crate) fn named<T>(row: &Row<'_>, column: &str, parse: impl FnOnce(&str) -> Option<T>) -> rusqlite::Result<T> {

@@ -390,6 +390,7 @@ async fn a_record_exists_only_if_the_effect_does() {
         owner: None,
         video: None,
         on_dead: None,
+        group: None,
         now: expires_at,
     });
     let spoilt = engine.store().command("cause what cannot be", spoilt, |_, _| Ok::<_, Fail<StoreError>>(()));
@@ -425,4 +426,28 @@ async fn a_prepared_statement_survives_a_savepoint_that_was_rolled_back() {
         engine.write("kept").await.expect("it is written");
     }
     assert_eq!(["kept", "kept", "kept"], *engine.rows().await);
+}
+
+#[tokio::test]
+async fn a_connection_that_cannot_roll_back_is_replaced() {
+    use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
+
+    let engine = Engine::open(|_| {}).await;
+    let failed = engine
+        .store()
+        .command("break the connection", Causes::none().change(NewChange::new("test", "lost")), |db, _| {
+            // From here on this connection can end its transaction in no way.
+            db.authorizer(Some(|context: AuthContext<'_>| match context.action {
+                AuthAction::Transaction { .. } => Authorization::Deny,
+                _ => Authorization::Allow,
+            }))?;
+            Ok::<_, Fail<StoreError>>(())
+        })
+        .await;
+    assert!(failed.is_err(), "nothing was committed");
+    let kept = engine.store().command("write again", Causes::none().change(NewChange::new("test", "kept")), |_, _| {
+        Ok::<_, Fail<StoreError>>(())
+    });
+    kept.await.expect("another connection writes");
+    assert_eq!(["kept"], *engine.rows().await);
 }

@@ -5,6 +5,7 @@
 //! commits' cost is shared. Another process's lock is waited for at `BEGIN IMMEDIATE`.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -16,7 +17,7 @@ use tokio::sync::oneshot;
 use crate::clock::{Clock, Timestamp};
 use crate::store::sqlite::error::{Fail, classify};
 use crate::store::sqlite::reader::panicked;
-use crate::store::sqlite::{SqliteOptions, unavailable};
+use crate::store::sqlite::{SqliteOptions, connect, unavailable};
 use crate::store::{CommitObservers, Committed, StoreError};
 
 /// The most commands of one group.
@@ -84,8 +85,15 @@ impl Writer {
     ) -> Result<Self, StoreError> {
         let (ordinary, ordinary_queue) = crossbeam_channel::bounded(options.queue_depth.max(1));
         let (settlement, settlement_queue) = crossbeam_channel::unbounded();
-        let mut thread =
-            WriterThread { connection, clock, observers, ordinary: ordinary_queue, settlement: settlement_queue };
+        let mut thread = WriterThread {
+            connection,
+            path: options.path.clone(),
+            busy_timeout: options.busy_timeout,
+            clock,
+            observers,
+            ordinary: ordinary_queue,
+            settlement: settlement_queue,
+        };
         let thread = std::thread::Builder::new()
             .name("sqlite-write".to_owned())
             .spawn(move || thread.serve())
@@ -129,6 +137,9 @@ impl Drop for Writer {
 
 struct WriterThread {
     connection: Connection,
+    /// For opening another connection in the place of one that cannot be used any more.
+    path: PathBuf,
+    busy_timeout: Duration,
     clock: Arc<dyn Clock>,
     observers: CommitObservers,
     ordinary: Receiver<Box<dyn Command>>,
@@ -161,6 +172,8 @@ impl WriterThread {
     }
 
     fn group(&mut self, first: Box<dyn Command>) {
+        // Still open only if it could neither be rolled back nor replaced the last time.
+        self.roll_back();
         if let Err(error) = self.execute("BEGIN IMMEDIATE", "begin a write") {
             return self.refuse_waiting(first, &error);
         }
@@ -229,11 +242,17 @@ impl WriterThread {
         run().map(|_| ()).map_err(|error| classify(operation, error))
     }
 
-    fn roll_back(&self) {
-        if !self.connection.is_autocommit()
-            && let Err(error) = self.execute("ROLLBACK", "roll a group of writes back")
-        {
-            tracing::error!(error = %error, "rolling back failed");
+    /// A connection that cannot even roll back would refuse every later BEGIN: another takes its place,
+    /// and what was not committed goes with it.
+    fn roll_back(&mut self) {
+        if self.connection.is_autocommit() {
+            return;
+        }
+        let Err(error) = self.execute("ROLLBACK", "roll a group of writes back") else { return };
+        tracing::error!(%error, "rolling back failed; the connection is opened anew");
+        match connect(&self.path, self.busy_timeout) {
+            Ok(connection) => self.connection = connection,
+            Err(error) => tracing::error!(%error, "the connection could not be opened anew"),
         }
     }
 }

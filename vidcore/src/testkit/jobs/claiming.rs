@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::jobs::{JobState, NewJob, QueueName};
 use crate::store::Causes;
-use crate::testkit::jobs::{JobHarness, LEASE};
+use crate::testkit::jobs::JobHarness;
 
 const MINUTE: Duration = Duration::from_secs(60);
 const MILLISECOND: Duration = Duration::from_millis(1);
@@ -73,7 +73,7 @@ pub async fn the_best_jobs_of_several_queues_are_claimed_in_order(h: &JobHarness
         let run_at = h.now().minus(Duration::from_millis(age_ms));
         h.enqueue(NewJob { queue: queues[queue].clone(), run_at, ..h.new_job(&age_ms.to_string()) }).await;
     }
-    let leases = h.store.lease(&queues, 4, LEASE, "tester").await.expect("the store answers");
+    let leases = h.store.lease(h.claim(&["a", "b", "c"], 4)).await.expect("the store answers");
     let kinds: Vec<_> = leases.iter().map(|lease| lease.job.kind.as_str()).collect();
     assert_eq!(["5", "4", "3", "2"], *kinds);
 }

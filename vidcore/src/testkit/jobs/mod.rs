@@ -8,21 +8,29 @@ use crate::clock::{Clock, ManualClock, Timestamp};
 use crate::id::{JobId, UserId, VideoId};
 use crate::jobs::dispatcher::{Dispatcher, LocalDispatcher};
 use crate::jobs::worker::AnnounceJobs;
-use crate::jobs::{FollowUp, Job, Lease, NewJob, QueueName};
+use crate::jobs::{Claim, FollowUp, Job, Lease, NewJob, QueueName};
 use crate::store::{Causes, Outcome, Store};
 use crate::testkit::TestStore;
 
 mod claiming;
 mod endings;
+mod groups;
 mod hints;
 mod leases;
+pub mod model;
+mod operating;
 mod reading;
+mod turns;
 
+pub use crate::jobs::sqlite::bare::BareLoop;
 pub use claiming::*;
 pub use endings::*;
+pub use groups::*;
 pub use hints::*;
 pub use leases::*;
+pub use operating::*;
 pub use reading::*;
+pub use turns::*;
 
 /// How long the claims of these tests hold.
 pub const LEASE: Duration = Duration::from_secs(10);
@@ -95,6 +103,7 @@ impl JobHarness {
             owner: None,
             video: None,
             on_dead: None,
+            group: None,
             now,
         }
     }
@@ -122,12 +131,23 @@ impl JobHarness {
         self.enqueue(self.new_job(kind)).await
     }
 
+    /// What a worker of these queues asks for.
+    pub fn claim(&self, queues: &[&str], limit: u16) -> Claim {
+        Claim {
+            queues: queues.iter().copied().map(QueueName::new).collect(),
+            limit,
+            lease_for: LEASE,
+            worker: "tester".to_owned(),
+            per_owner: None,
+        }
+    }
+
     /// Claims up to `limit` jobs.
     ///
     /// # Panics
     /// If the store refuses.
     pub async fn lease_up_to(&self, limit: u16) -> Vec<Lease> {
-        self.store.lease(&[QueueName::new(QUEUE)], limit, LEASE, "tester").await.expect("the store answers")
+        self.store.lease(self.claim(&[QUEUE], limit)).await.expect("the store answers")
     }
 
     /// Claims one job, if one is due.
@@ -220,6 +240,29 @@ macro_rules! job_store_contract {
                 pages_neither_repeat_nor_skip,
                 the_next_due_job_is_the_earliest_of_its_queues,
                 jobs_are_counted_by_queue_and_state,
+                owners_take_turns,
+                turns_are_remembered_between_claims,
+                newcomers_do_not_starve_who_waits,
+                an_owner_at_the_limit_is_passed_over,
+                every_ending_makes_room_for_its_owner,
+                a_paused_queue_gives_no_job,
+                pausing_is_idempotent_and_shown,
+                a_queue_is_measured_by_state,
+                a_delayed_job_joins_the_others_in_rank_order,
+                a_flood_of_delayed_jobs_is_claimed_to_the_last,
+                a_group_is_followed_once_its_last_job_has_ended,
+                however_a_member_ends_it_counts,
+                a_member_that_is_tried_again_does_not_count,
+                a_replayed_member_does_not_count_twice,
+                a_group_none_of_whose_jobs_was_written_is_followed_at_once,
+                a_fenced_completion_fans_nothing_out,
+                dead_jobs_are_replayed_in_bulk,
+                a_bulk_replay_keeps_to_its_filter,
+                a_moment_of_a_schedule_has_one_job_whatever_the_number_of_nodes,
+                a_schedule_waits_for_its_last_job,
+                an_earlier_moment_is_never_made_up_for,
+                a_job_keeps_the_history_of_its_claims,
+                ended_jobs_are_kept_for_their_time,
                 an_enqueued_job_wakes_a_waiter,
                 a_hint_wakes_one_waiter,
                 a_hint_given_before_the_wait_is_kept,

@@ -51,7 +51,7 @@ pub async fn a_list_holds_what_its_filter_names(h: &JobHarness) {
         (JobFilter { video, ..any.clone() }, vec![both, about]),
         (JobFilter { state: queued, ..any.clone() }, vec![both, about]),
         (JobFilter { owner, state: queued, ..any.clone() }, vec![both]),
-        (JobFilter { owner, video, state: Some(JobState::Dead) }, vec![]),
+        (JobFilter { owner, video, state: Some(JobState::Dead), ..JobFilter::default() }, vec![]),
         (JobFilter { owner: Some(h.user_id()), ..any }, vec![]),
     ] {
         let listed = h.store.jobs(&filter, None, 10).await.expect("the store answers");
@@ -90,7 +90,7 @@ pub async fn pages_neither_repeat_nor_skip(h: &JobHarness) {
 /// What a worker may sleep until: the earliest queued job of its queues, due or not.
 pub async fn the_next_due_job_is_the_earliest_of_its_queues(h: &JobHarness) {
     let queues = [QueueName::new(QUEUE), QueueName::new("other")];
-    let next = async || h.store.next_due(&queues).await.expect("the store answers");
+    let next = async || h.store.next_due(&queues, None).await.expect("the store answers");
     assert_eq!(None, next().await);
     let at = |seconds| h.now().plus(Duration::from_secs(seconds));
     h.enqueue(NewJob { queue: QueueName::new("elsewhere"), ..h.new_job("unseen") }).await;

@@ -1,249 +1,23 @@
-//! The worker: what it runs, when it tries again, how it stops, and what it does when it lost a job.
+//! One worker and its jobs, from the claim to the end.
 
-#![cfg(all(feature = "sqlite", feature = "testkit"))]
-
-use std::collections::VecDeque;
-use std::future::Future;
-use std::io::{self, Write};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use tokio::sync::{Semaphore, mpsc};
-use vidcore::clock::{Clock, ManualClock, SystemClock, Timestamp};
+use vidcore::clock::{Clock, SystemClock};
 use vidcore::entropy::SeededEntropy;
-use vidcore::events::EventStore;
 use vidcore::id::JobId;
-use vidcore::jobs::dispatcher::{Dispatcher, LocalDispatcher};
-use vidcore::jobs::retry::RetryPolicy;
+use vidcore::jobs::dispatcher::LocalDispatcher;
 use vidcore::jobs::worker::{
     AnnounceJobs, Handlers, JobContext, JobFailure, JobHandler, Worker, WorkerOptions, WorkerParts,
 };
-use vidcore::jobs::{Death, Job, JobState, JobStore, NewJob, QueueName};
+use vidcore::jobs::{Claim, Death, JobState, JobStore, NewJob, QueueName};
+use vidcore::notify::LocalNotify;
+use vidcore::store::Causes;
 use vidcore::store::sqlite::{FILE_NAME, SqliteOptions, SqliteStore};
-use vidcore::store::{Causes, Outcome};
-use vidcore::testkit::TestStore;
-use vidcore::testkit::store::{PATIENCE, temporary_folder};
+use vidcore::testkit::store::temporary_folder;
 
-const QUEUE: &str = "test";
-const SECOND: Duration = Duration::from_secs(1);
-const MILLISECOND: Duration = Duration::from_millis(1);
-/// So long that no test meets it by chance.
-const FAR: Duration = Duration::from_secs(36_000);
-
-const OPTIONS: WorkerOptions = WorkerOptions {
-    concurrency: 2,
-    lease: FAR,
-    heartbeat: Duration::from_secs(10),
-    sweep: FAR,
-    grace: Duration::from_secs(30),
-    retry: RetryPolicy { base: Duration::from_secs(8), cap: Duration::from_secs(60) },
-};
-
-/// A store, a dispatcher and a clock, for workers of any kind.
-struct Site {
-    test: TestStore,
-    dispatcher: Arc<LocalDispatcher>,
-}
-
-impl Site {
-    async fn new() -> Self {
-        Self::with_busy_timeout(PATIENCE).await
-    }
-
-    async fn with_busy_timeout(busy_timeout: Duration) -> Self {
-        let dispatcher = Arc::new(LocalDispatcher::new());
-        let observers = vec![Arc::new(AnnounceJobs(dispatcher.clone())) as _];
-        let test = TestStore::open_with(observers, |options| options.busy_timeout = busy_timeout).await;
-        Self { test, dispatcher }
-    }
-
-    fn clock(&self) -> &ManualClock {
-        &self.test.clock
-    }
-
-    fn worker(&self, handler: impl JobHandler, options: WorkerOptions) -> Worker {
-        let parts = WorkerParts {
-            store: Arc::new(self.test.store.clone()),
-            dispatcher: self.dispatcher.clone(),
-            clock: Arc::new(self.clock().clone()),
-            entropy: self.test.entropy.clone(),
-            name: "tester".to_owned(),
-        };
-        let handlers = Handlers::new().with(QUEUE, "work", Arc::new(handler));
-        Worker::start(parts, handlers, options).expect("the worker starts")
-    }
-
-    fn new_job(&self, kind: &str) -> NewJob {
-        new_job(kind, self.clock().now(), &self.test.entropy)
-    }
-
-    async fn enqueue(&self, job: NewJob) -> JobId {
-        self.test.store.enqueue(job, Causes::none()).await.map(Outcome::into_inner).expect("it is enqueued").id
-    }
-
-    async fn job(&self, id: JobId) -> Job {
-        self.test.store.job(id).await.expect("the store answers").expect("the job is there")
-    }
-
-    /// Waits until the worker, which has threads of its own, has brought the job into `state`.
-    async fn until(&self, id: JobId, state: JobState) -> Job {
-        bounded(async {
-            loop {
-                let job = self.job(id).await;
-                if job.state == state {
-                    return job;
-                }
-            }
-        })
-        .await
-    }
-
-    /// Makes the worker look for jobs, and gives it time to.
-    async fn wake_worker(&self) {
-        self.dispatcher.wake_all();
-        for _ in 0..20 {
-            self.test.store.job_counts().await.expect("the store answers");
-        }
-    }
-
-    /// Moves time on second by second until `done` is.
-    async fn while_time_passes<T>(&self, done: impl Future<Output = T>) -> T {
-        let passing = async {
-            loop {
-                self.clock().advance(SECOND);
-                // A write that has nothing to write: it waits for those before it, so that time does
-                // not run away from a worker whose own writes wait for the disk.
-                let now = self.clock().now();
-                self.test.store.prune_changes(now).await.expect("the store answers");
-            }
-        };
-        bounded(async {
-            tokio::select! {
-                done = done => done,
-                never = passing => never,
-            }
-        })
-        .await
-    }
-}
-
-fn new_job(kind: &str, now: Timestamp, entropy: &SeededEntropy) -> NewJob {
-    NewJob {
-        id: JobId::new(now, entropy),
-        queue: QueueName::new(QUEUE),
-        kind: kind.to_owned(),
-        payload: serde_json::Value::Null,
-        priority: 0,
-        run_at: now,
-        max_attempts: 3,
-        unique_key: None,
-        owner: None,
-        video: None,
-        on_dead: None,
-        now,
-    }
-}
-
-async fn bounded<T>(future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(PATIENCE, future).await.expect("it happens in time")
-}
-
-/// Ends its attempts one after another as it was told to, and notes when they began.
-#[derive(Debug)]
-struct Script {
-    endings: Mutex<VecDeque<Result<(), JobFailure>>>,
-    began: mpsc::UnboundedSender<Timestamp>,
-    clock: ManualClock,
-}
-
-fn script<const N: usize>(
-    site: &Site,
-    endings: [Result<(), JobFailure>; N],
-) -> (Script, mpsc::UnboundedReceiver<Timestamp>) {
-    let (began, beginnings) = mpsc::unbounded_channel();
-    (Script { endings: Mutex::new(endings.into()), began, clock: site.clock().clone() }, beginnings)
-}
-
-#[async_trait]
-impl JobHandler for Script {
-    async fn run(&self, _: JobContext) -> Result<(), JobFailure> {
-        self.began.send(self.clock.now()).expect("the test listens");
-        self.endings.lock().expect("no handler panics here").pop_front().expect("an attempt is expected")
-    }
-}
-
-/// Goes on until it is let go, or until it is cancelled where it heeds that.
-#[derive(Debug)]
-struct Gate {
-    began: mpsc::UnboundedSender<JobContext>,
-    open: Arc<Semaphore>,
-    heeds_cancel: bool,
-}
-
-struct GateKeeper {
-    began: mpsc::UnboundedReceiver<JobContext>,
-    open: Arc<Semaphore>,
-}
-
-fn gate(heeds_cancel: bool) -> (Gate, GateKeeper) {
-    let (sender, began) = mpsc::unbounded_channel();
-    let open = Arc::new(Semaphore::new(0));
-    (Gate { began: sender, open: open.clone(), heeds_cancel }, GateKeeper { began, open })
-}
-
-impl GateKeeper {
-    /// The next attempt that has begun.
-    async fn next(&mut self) -> JobContext {
-        bounded(self.began.recv()).await.expect("the worker lives")
-    }
-
-    fn let_go(&self, attempts: usize) {
-        self.open.add_permits(attempts);
-    }
-}
-
-#[async_trait]
-impl JobHandler for Gate {
-    async fn run(&self, context: JobContext) -> Result<(), JobFailure> {
-        let cancel = context.cancel.clone();
-        self.began.send(context).expect("the test listens");
-        tokio::select! {
-            permit = self.open.acquire() => {
-                permit.expect("the gate is never closed").forget();
-                Ok(())
-            }
-            () = cancel.cancelled(), if self.heeds_cancel => Err(JobFailure::Cancelled),
-        }
-    }
-}
-
-/// What was logged on this thread, which is where the worker's tasks run.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Log {
-    fn capture(&self) -> tracing::subscriber::DefaultGuard {
-        let log = self.clone();
-        let subscriber = tracing_subscriber::fmt().with_writer(move || log.clone()).with_ansi(false).finish();
-        tracing::subscriber::set_default(subscriber)
-    }
-
-    fn count(&self, text: &str) -> usize {
-        let bytes = self.0.lock().expect("writing does not panic");
-        String::from_utf8_lossy(&bytes).lines().filter(|line| line.contains(text)).count()
-    }
-}
-
-impl Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().expect("writing does not panic").write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
+use crate::site::*;
 
 #[tokio::test]
 async fn an_announced_job_is_run_and_done() {
@@ -314,9 +88,9 @@ struct Panics;
 
 #[async_trait]
 impl JobHandler for Panics {
-    async fn run(&self, context: JobContext) -> Result<(), JobFailure> {
+    async fn run(&self, context: JobContext) -> Result<Causes, JobFailure> {
         assert!(context.lease.job.payload.is_string(), "this one panics");
-        Ok(())
+        Ok(Causes::none())
     }
 }
 
@@ -454,8 +228,14 @@ async fn an_attempt_that_lost_its_lease_logs_it_and_writes_nothing() {
     keeper.next().await;
     site.clock().advance(lease);
     site.test.store.sweep().await.expect("the store answers");
-    let queues = [QueueName::new(QUEUE)];
-    let other = site.test.store.lease(&queues, 1, FAR, "another").await.expect("the store answers").pop();
+    let claim = Claim {
+        queues: vec![QueueName::new(QUEUE)],
+        limit: 1,
+        lease_for: FAR,
+        worker: "another".to_owned(),
+        per_owner: None,
+    };
+    let other = site.test.store.lease(claim).await.expect("the store answers").pop();
     let other = other.expect("the job was freed and the worker's one slot is taken");
     let before = site.job(id).await;
     keeper.let_go(1);
@@ -535,12 +315,12 @@ struct Busy(Duration);
 
 #[async_trait]
 impl JobHandler for Busy {
-    async fn run(&self, _: JobContext) -> Result<(), JobFailure> {
+    async fn run(&self, _: JobContext) -> Result<Causes, JobFailure> {
         let begun = Instant::now();
         while begun.elapsed() < self.0 {
             std::hint::spin_loop();
         }
-        Ok(())
+        Ok(Causes::none())
     }
 }
 
@@ -566,7 +346,8 @@ async fn heartbeats_keep_the_leases_of_jobs_that_block_every_async_thread() {
         let jobs = jobs.clone();
         move || sweep_until_done(&store, &jobs)
     });
-    let parts = WorkerParts { store: Arc::new(store), dispatcher, clock, entropy, name: "tester".to_owned() };
+    let notify = Arc::new(LocalNotify::new());
+    let parts = WorkerParts { store: Arc::new(store), dispatcher, notify, clock, entropy, name: "tester".to_owned() };
     let handlers = Handlers::new().with(QUEUE, "work", Arc::new(Busy(lease * 2)));
     let heartbeat = Duration::from_millis(150);
     let worker = Worker::start(parts, handlers, WorkerOptions { lease, heartbeat, ..OPTIONS }).expect("it starts");
