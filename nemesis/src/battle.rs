@@ -60,6 +60,8 @@ pub struct Battle {
     pub(crate) history: Arc<History>,
     effects: Option<Effects>,
     pub(crate) deck: Deck,
+    /// Whether those who take an empty place are armed.
+    pub(crate) arming: bool,
 }
 
 impl Battle {
@@ -102,6 +104,7 @@ impl Battle {
             history,
             effects,
             deck: Deck::default(),
+            arming: true,
         })
     }
 
@@ -111,6 +114,7 @@ impl Battle {
     /// Somebody does not come back, or something cannot be read.
     pub async fn round(&mut self, kills: u32) -> Result<String, Failure> {
         let begun = Instant::now();
+        self.arming = true;
         let until = self.figures.score.kills() + kills;
         // What is asked for has to be encoded before the round is over.
         let pause = Duration::from_millis(if self.site.puts() { 400 } else { 35 });
@@ -119,7 +123,7 @@ impl Battle {
             self.let_work().await?;
             self.strike().await?;
         }
-        self.heal().await?;
+        self.wind_down().await?;
         self.users = load.finish().await?;
         self.oracle.quiesce().await?;
         self.oracle.judge(&mut self.users).await?;

@@ -21,26 +21,26 @@ struct Point {
     name: &'static str,
     serving: bool,
     working: bool,
-    /// Passed so often that a kill should wait for one of many.
-    often: bool,
+    /// How many passes at most come before the one that counts: more where it is passed often.
+    most_passes: u32,
 }
 
 static POINTS: [Point; 15] = [
-    Point { name: "upload-half-way", serving: true, working: false, often: false },
-    Point { name: "received-before-commit", serving: true, working: false, often: false },
-    Point { name: "after-claim", serving: false, working: true, often: false },
-    Point { name: "before-heartbeat", serving: false, working: true, often: true },
-    Point { name: "after-heartbeat", serving: false, working: true, often: true },
-    Point { name: "before-pin", serving: false, working: true, often: false },
-    Point { name: "after-pin", serving: false, working: true, often: false },
-    Point { name: "verified-before-commit", serving: false, working: true, often: false },
-    Point { name: "before-put", serving: false, working: true, often: false },
-    Point { name: "after-put", serving: false, working: true, often: false },
-    Point { name: "mid-encode", serving: false, working: true, often: true },
-    Point { name: "before-publish", serving: false, working: true, often: false },
-    Point { name: "published-before-done", serving: false, working: true, often: false },
-    Point { name: "holding-lock", serving: true, working: true, often: true },
-    Point { name: "committed-before-answer", serving: true, working: true, often: true },
+    Point { name: "upload-half-way", serving: true, working: false, most_passes: 2 },
+    Point { name: "received-before-commit", serving: true, working: false, most_passes: 2 },
+    Point { name: "after-claim", serving: false, working: true, most_passes: 2 },
+    Point { name: "before-heartbeat", serving: false, working: true, most_passes: 3 },
+    Point { name: "after-heartbeat", serving: false, working: true, most_passes: 3 },
+    Point { name: "before-pin", serving: false, working: true, most_passes: 2 },
+    Point { name: "after-pin", serving: false, working: true, most_passes: 2 },
+    Point { name: "verified-before-commit", serving: false, working: true, most_passes: 2 },
+    Point { name: "before-put", serving: false, working: true, most_passes: 2 },
+    Point { name: "after-put", serving: false, working: true, most_passes: 2 },
+    Point { name: "mid-encode", serving: false, working: true, most_passes: 12 },
+    Point { name: "before-publish", serving: false, working: true, most_passes: 2 },
+    Point { name: "published-before-done", serving: false, working: true, most_passes: 2 },
+    Point { name: "holding-lock", serving: true, working: true, most_passes: 20 },
+    Point { name: "committed-before-answer", serving: true, working: true, most_passes: 20 },
 ];
 
 /// Passed by a worker that was asked to stop.
@@ -97,7 +97,7 @@ impl Deck {
     pub fn draw(&mut self, rng: &mut Rng, role: Role, puts: bool, lease: Duration) -> Armament {
         let put_next = puts && role != Role::Server && rng.bool();
         let point = if put_next { put_point(rng) } else { &POINTS[self.next(rng, role)] };
-        let passes = rng.u32(0..if point.often { 12 } else { 3 });
+        let passes = rng.u32(0..=point.most_passes);
         let action = if rng.u8(0..4) == 0 { AtPoint::Freeze(frozen_for(rng, lease)) } else { AtPoint::Die };
         Armament { point: point.name, action, passes }
     }

@@ -19,7 +19,7 @@ use crate::{BOUND, Failure};
 pub const LEASE: Duration = Duration::from_millis(900);
 
 /// How long an armed process is left alone, so that it may come by its point.
-const ON_ITS_WAY: Duration = Duration::from_millis(2500);
+const ON_ITS_WAY: Duration = Duration::from_millis(4000);
 
 /// How long a write waits for another process's lock.
 pub const BUSY_TIMEOUT: Duration = Duration::from_millis(1000);

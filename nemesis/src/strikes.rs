@@ -7,7 +7,7 @@ use rustix::process::Signal;
 use crate::battle::Battle;
 use crate::plan::{Armament, AtPoint, Deed, MID_DRAIN, Role};
 use crate::process::{was_killed, was_terminated};
-use crate::site::LEASE;
+use crate::site::{LEASE, Slot};
 use crate::{BOUND, Failure, report};
 
 /// Calls that are acknowledged between two strikes, on average; with ffmpeg it takes too long for that.
@@ -15,6 +15,12 @@ const CALLS_BETWEEN: u64 = 12;
 
 /// The longest pause between two strikes.
 const LONGEST_PAUSE: Duration = Duration::from_millis(1500);
+
+/// How long the armed may still take to come by their points once a round has had its kills.
+const LAST_CHANCE: Duration = Duration::from_secs(2);
+
+/// How often it is looked at who has come by a point.
+const LOOK: Duration = Duration::from_millis(10);
 
 impl Battle {
     /// Lets the load get some way on before the next strike: a kill of what does nothing shows nothing.
@@ -27,7 +33,7 @@ impl Battle {
             if worked && begun.elapsed() >= pause {
                 return Ok(());
             }
-            tokio::time::sleep(Duration::from_millis(10)).await;
+            tokio::time::sleep(LOOK).await;
         }
     }
 
@@ -40,7 +46,7 @@ impl Battle {
         match deed {
             Deed::Kill => {
                 // Now and then everybody at the same moment.
-                let all = self.rng.u8(0..6) == 0;
+                let all = self.rng.u8(0..8) == 0;
                 let victims = if all { (0..self.site.slots.len()).collect() } else { vec![index] };
                 for &victim in &victims {
                     self.kill(victim, report::BY_SIGNAL)?;
@@ -138,11 +144,32 @@ impl Battle {
         tokio::time::sleep(Duration::from_millis(self.rng.u64(0..200))).await;
         let (role, puts) = (self.site.slots[index].role, self.site.puts());
         let armed = match self.rng.u8(0..8) {
-            0 if role != Role::Server => Some(Armament { point: MID_DRAIN, action: AtPoint::Die, passes: 0 }),
+            0 if self.arming && role != Role::Server => {
+                Some(Armament { point: MID_DRAIN, action: AtPoint::Die, passes: 0 })
+            }
+            _ if !self.arming => None,
             0..7 => Some(self.deck.draw(&mut self.rng, role, puts, LEASE)),
             _ => None,
         };
         self.site.start(index, armed).await
+    }
+
+    /// Gives the armed a last chance to come by their points, and arms nobody any more; then everybody is
+    /// there, unarmed.
+    pub(crate) async fn wind_down(&mut self) -> Result<(), Failure> {
+        self.arming = false;
+        let begun = Instant::now();
+        while begun.elapsed() < LAST_CHANCE && self.site.slots.iter().any(Slot::is_on_its_way) {
+            self.reap().await?;
+            tokio::time::sleep(LOOK).await;
+        }
+        for index in 0..self.site.slots.len() {
+            if self.site.slots[index].armed.is_some_and(|armed| armed.point == MID_DRAIN) {
+                self.signal(index, Signal::TERM);
+                self.see_end(index).await?;
+            }
+        }
+        self.heal().await
     }
 
     /// Lets nobody be armed any more, and everybody be there.
