@@ -183,10 +183,12 @@ impl Site {
         let mut process = Process::start(program, |command| arrange(command, role, root, setting, armed), log)?;
         if role != Role::Worker {
             // A server that freezes at its start is as good as one that freezes later.
+            let begun = Instant::now();
             let address = loop {
                 match process.line(Duration::from_millis(200), |line| line.api_address()).await? {
                     Some(address) => break Some(address),
                     None if process.ended()?.is_some() || process.is_stopped() => break None,
+                    None if begun.elapsed() > BOUND => break None,
                     None => {}
                 }
             };
