@@ -29,7 +29,7 @@ pub async fn run(options: &Options) -> Result<bool, Failure> {
     say(&format!("seed {seed}"));
     let mut table = Table::default();
     let mut sound = true;
-    for pairing in options.pairings() {
+    for pairing in options.pairings().into_iter().filter(|pairing| can_be_run(*pairing)) {
         let mut figures = Figures::default();
         for stage in stages(&options, pairing) {
             let root = folder.path().join(format!("{}-{}", pairing.name, stage.name));
@@ -125,6 +125,14 @@ impl Stage {
         let Self { pairing, name, transcoder, .. } = self;
         Terms { pairing, name, transcoder, embedding: name == EMBEDDING }
     }
+}
+
+fn can_be_run(pairing: Pairing) -> bool {
+    let can = !pairing.redis || on_path("redis-server");
+    if !can {
+        say("redis-server is not there: its pairing is left out");
+    }
+    can
 }
 
 fn on_path(program: &str) -> bool {

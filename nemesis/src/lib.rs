@@ -21,6 +21,7 @@ pub mod oracle;
 pub mod pairing;
 pub mod plan;
 pub mod process;
+pub mod redis;
 pub mod report;
 pub mod site;
 mod strikes;

@@ -7,14 +7,18 @@ pub struct Pairing {
     pub name: &'static str,
     /// `vidworker` processes beside the server; with none, the worker lives in the server.
     pub workers: usize,
+    /// Whether hints and notices go through a Redis of the site's own, which is struck like the rest.
+    pub redis: bool,
 }
 
 /// Every pairing there is.
-pub const PAIRINGS: [Pairing; 2] = [
+pub const PAIRINGS: [Pairing; 3] = [
     // The server runs its jobs itself and hears of them within the process.
-    Pairing { name: "local", workers: 0 },
+    Pairing { name: "local", workers: 0, redis: false },
     // A server without a worker; two workers hear of jobs by the change check.
-    Pairing { name: "sqlite", workers: 2 },
+    Pairing { name: "sqlite", workers: 2, redis: false },
+    // The same, where each hint goes to one worker through Redis.
+    Pairing { name: "redis", workers: 2, redis: true },
 ];
 
 impl Pairing {

@@ -14,6 +14,20 @@ pub enum Role {
     ServerAndWorker,
     /// Runs jobs.
     Worker,
+    /// Carries hints and notices: it is no program of ours, and loses everything whenever it is killed.
+    Redis,
+}
+
+impl Role {
+    /// Whether it serves the API.
+    pub fn serves(self) -> bool {
+        matches!(self, Self::Server | Self::ServerAndWorker)
+    }
+
+    /// Whether it runs jobs.
+    pub fn works(self) -> bool {
+        matches!(self, Self::Worker | Self::ServerAndWorker)
+    }
 }
 
 /// A point of the programs, and who passes it.
@@ -95,7 +109,7 @@ impl Deck {
     /// The next point that a process of this role passes. Where attempts put objects (`puts`), half of
     /// the workers' points are around that; elsewhere nobody passes them.
     pub fn draw(&mut self, rng: &mut Rng, role: Role, puts: bool, lease: Duration) -> Armament {
-        let put_next = puts && role != Role::Server && rng.bool();
+        let put_next = puts && role.works() && rng.bool();
         let point = if put_next { put_point(rng) } else { &POINTS[self.next(rng, role)] };
         let passes = rng.u32(0..=point.most_passes);
         let action = if rng.u8(0..4) == 0 { AtPoint::Freeze(frozen_for(rng, lease)) } else { AtPoint::Die };
@@ -106,7 +120,8 @@ impl Deck {
         let (left, passed): (_, fn(&Point) -> bool) = match role {
             Role::Server => (&mut self.serving, |point| point.serving),
             Role::Worker => (&mut self.working, |point| point.working),
-            Role::ServerAndWorker => (&mut self.both, |_| true),
+            // Redis has no points and is never armed.
+            Role::ServerAndWorker | Role::Redis => (&mut self.both, |_| true),
         };
         if left.is_empty() {
             left.extend((0..POINTS.len()).filter(|&at| passed(&POINTS[at]) && !is_put(&POINTS[at])));

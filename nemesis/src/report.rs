@@ -24,6 +24,8 @@ pub const MID_DRAIN: &str = "SIGTERM, then SIGKILL";
 pub const STOPPED: &str = "SIGSTOP and SIGCONT";
 /// Stopped at a named point and continued.
 pub const FROZEN: &str = "frozen at a named point";
+/// Killed with every hint in it.
+pub const REDIS_KILLED: &str = "Redis killed, came back empty";
 /// Asked to stop, and ended well.
 pub const ENDED: &str = "SIGTERM, ended well";
 

@@ -13,6 +13,7 @@ use crate::node::LEDGER;
 use crate::pairing::Pairing;
 use crate::plan::{Armament, MID_DRAIN, Role};
 use crate::process::Process;
+use crate::redis::Redis;
 use crate::{BOUND, Failure};
 
 /// How long a claim holds in a campaign.
@@ -120,6 +121,7 @@ pub struct Site {
     pub slots: Vec<Slot>,
     programs: Programs,
     setting: Setting,
+    redis: Option<Redis>,
     address: watch::Sender<Option<SocketAddr>>,
     tally: Tally,
     panics: Vec<String>,
@@ -137,9 +139,11 @@ impl Site {
         let slot =
             |name: String, role| Slot { name, role, process: None, armed: None, started: Instant::now(), lives: 0 };
         let mut slots = vec![slot("server".to_owned(), server)];
+        let redis = if pairing.redis { Some(Redis::somewhere()?) } else { None };
         slots.extend((1..=pairing.workers).map(|number| slot(format!("worker-{number}"), Role::Worker)));
+        slots.extend(redis.map(|_| slot("redis".to_owned(), Role::Redis)));
         let (tally, panics) = (Tally::default(), Vec::new());
-        Ok(Self { root, slots, programs, setting, address: watch::Sender::new(None), tally, panics })
+        Ok(Self { root, slots, programs, setting, redis, address: watch::Sender::new(None), tally, panics })
     }
 
     /// The data folder.
@@ -162,7 +166,8 @@ impl Site {
     /// # Errors
     /// A process does not start, or a server does not say where it listens.
     pub async fn start_missing(&mut self) -> Result<(), Failure> {
-        for index in 0..self.slots.len() {
+        // Redis stands last, and nobody needs it to start; but a site that is whole begins with it.
+        for index in (0..self.slots.len()).rev() {
             if self.slots[index].process.is_none() {
                 self.start(index, None).await?;
             }
@@ -178,9 +183,14 @@ impl Site {
         let slot = &mut self.slots[index];
         slot.lives += 1;
         let log = self.root.join("logs").join(format!("{}-{:03}.log", slot.name, slot.lives));
+        if let (Role::Redis, Some(redis)) = (slot.role, self.redis) {
+            slot.process = Some(redis.start(&self.root, log).await?);
+            return Ok(());
+        }
         let program = if slot.role == Role::Worker { &self.programs.worker } else { &self.programs.server };
         let (role, root, setting) = (slot.role, &self.root, self.setting);
-        let mut process = Process::start(program, |command| arrange(command, role, root, setting, armed), log)?;
+        let redis = self.redis;
+        let mut process = Process::start(program, |command| arrange(command, role, root, setting, redis, armed), log)?;
         if role != Role::Worker {
             // A server that freezes at its start is as good as one that freezes later.
             let begun = Instant::now();
@@ -211,7 +221,7 @@ impl Site {
         let slot = &mut self.slots[index];
         slot.armed = None;
         let Some(mut process) = slot.process.take() else { return Ok(()) };
-        if slot.role != Role::Worker {
+        if slot.role.serves() {
             self.address.send_replace(None);
         }
         let (tally, panics) = (&mut self.tally, &mut self.panics);
@@ -279,8 +289,15 @@ fn count(process: &mut Process, tally: &mut Tally, panics: &mut Vec<String>) -> 
     Ok(())
 }
 
-fn arrange(command: &mut Command, role: Role, root: &Path, setting: Setting, armed: Option<Armament>) {
-    if role != Role::Worker {
+fn arrange(
+    command: &mut Command,
+    role: Role,
+    root: &Path,
+    setting: Setting,
+    redis: Option<Redis>,
+    armed: Option<Armament>,
+) {
+    if role.serves() {
         command.args(["serve", "--listen", "127.0.0.1:0"]);
     }
     if role == Role::Server {
@@ -289,6 +306,9 @@ fn arrange(command: &mut Command, role: Role, root: &Path, setting: Setting, arm
     command.arg("--config").arg(root.join("config.toml")).arg("--data-dir").arg(root.join("data"));
     command.env("VID_MEDIA__TRANSCODER", setting.transcoder);
     command.env("VID_WORKER__MAX_ATTEMPTS", setting.attempts.to_string());
+    if let Some(redis) = redis {
+        command.env("VID_REDIS__URL", redis.url()).env("VID_WORKER__DISPATCHER", "redis");
+    }
     if let Some(ledger) = setting.ledger {
         command.env(LEDGER, ledger.to_string());
     }

@@ -131,7 +131,9 @@ impl Battle {
 
     fn kill(&mut self, index: usize, how: &'static str) -> Result<(), Failure> {
         let Some(process) = self.site.slots[index].process.as_mut() else { return Ok(()) };
-        match process.kill()? {
+        let status = process.kill()?;
+        match status {
+            _ if self.site.slots[index].role == Role::Redis => self.figures.score.other(report::REDIS_KILLED),
             status if was_killed(status) => self.figures.score.kill(how),
             // It was faster.
             _ => self.figures.score.other(report::ENDED),
@@ -147,7 +149,7 @@ impl Battle {
             0 if self.arming && role != Role::Server => {
                 Some(Armament { point: MID_DRAIN, action: AtPoint::Die, passes: 0 })
             }
-            _ if !self.arming => None,
+            _ if !self.arming || role == Role::Redis => None,
             0..7 => Some(self.deck.draw(&mut self.rng, role, puts, LEASE)),
             _ => None,
         };

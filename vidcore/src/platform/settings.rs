@@ -6,6 +6,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+pub use crate::platform::secret::Secret;
+
 /// Everything that can be set, by part.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -33,6 +35,8 @@ pub struct Settings {
     pub rate_limits: RateLimitSettings,
     /// Background jobs.
     pub worker: WorkerSettings,
+    /// Redis, for hints and notices between processes.
+    pub redis: RedisSettings,
 }
 
 impl Default for Settings {
@@ -49,6 +53,7 @@ impl Default for Settings {
             cache: CacheSettings::default(),
             rate_limits: RateLimitSettings::default(),
             worker: WorkerSettings::default(),
+            redis: RedisSettings::default(),
         }
     }
 }
@@ -275,12 +280,27 @@ impl Default for RateLimitSettings {
     }
 }
 
+/// What carries hints about jobs between processes, beside the change check that SQLite always has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DispatcherChoice {
+    /// Redis where `redis.url` is set, else within the process.
+    #[default]
+    Auto,
+    /// Within the process.
+    Local,
+    /// Redis; without `redis.url` the platform does not open.
+    Redis,
+}
+
 /// Background jobs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct WorkerSettings {
     /// Whether `Platform::open` starts a worker in this process. Default true.
     pub enabled: bool,
+    /// What carries hints about jobs: `auto`, `local` or `redis`. Default `auto`.
+    pub dispatcher: DispatcherChoice,
     /// Long jobs run at once: renditions, and jobs of your own. Default 2.
     pub concurrency: u16,
     /// Short jobs run at once beside those, so that none waits for an encoding: checks of uploads, what follows
@@ -308,6 +328,7 @@ impl Default for WorkerSettings {
     fn default() -> Self {
         Self {
             enabled: true,
+            dispatcher: DispatcherChoice::Auto,
             concurrency: 2,
             short_concurrency: 2,
             max_running_per_owner: 0,
@@ -319,5 +340,26 @@ impl Default for WorkerSettings {
             retry_base_ms: 2000,
             retry_cap_ms: 600_000,
         }
+    }
+}
+
+/// Redis: carries hints and notices, never the truth.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RedisSettings {
+    /// `redis://[[user]:password@]host[:port][/db]`, shown as `***`; empty goes without Redis. Default empty.
+    pub url: Secret,
+    /// What the names of all keys and channels begin with, letters, digits, `-`, `_` and `.`; platforms that share a
+    /// Redis each need their own. Default `vid`.
+    pub prefix: String,
+    /// The longest a connection may take to be made, in milliseconds; at least 1. Default 1000.
+    pub connect_timeout_ms: u64,
+    /// The longest an answer may take, in milliseconds; at least 1. Default 1000.
+    pub response_timeout_ms: u64,
+}
+
+impl Default for RedisSettings {
+    fn default() -> Self {
+        Self { url: Secret::default(), prefix: "vid".to_owned(), connect_timeout_ms: 1000, response_timeout_ms: 1000 }
     }
 }

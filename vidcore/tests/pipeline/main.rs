@@ -2,6 +2,7 @@
 
 mod arriving;
 mod crashing;
+mod pinning;
 mod playing;
 mod processing;
 mod sharing;
