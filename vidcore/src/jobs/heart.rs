@@ -145,8 +145,9 @@ async fn keep_alive(patient: Patient, pulse: Pulse) -> (JobId, Arc<Nudge>) {
             () = pulse.clock.sleep(pulse.every) => {}
             () = patient.nudge.notified() => {}
         }
+        crate::failpoints::hit("before-heartbeat");
         match pulse.store.heartbeat(fence, pulse.lease, Some(patient.context.permille())).await {
-            Ok(Heartbeat { cancel: false, .. }) => {}
+            Ok(Heartbeat { cancel: false, .. }) => crate::failpoints::hit("after-heartbeat"),
             Ok(Heartbeat { cancel: true, .. }) => {
                 patient.asked_to_stop.store(true, Ordering::Release);
                 patient.context.cancel.cancel();
