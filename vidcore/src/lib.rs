@@ -52,6 +52,7 @@
 //!
 //! * `sqlite` (default): accounts, catalog, uploads and jobs in SQLite. Without it the builder needs
 //!   a [`Store`](store::Store) of your own.
+//! * `redis`: hints about jobs and notices between processes through Redis.
 //! * `openapi`: `utoipa::ToSchema` on the views.
 //! * `testkit`: the contract suites that every back end has to pass, with builders and fixtures.
 //! * `failpoints`: named points at which a test kills the process; never in a production build.
@@ -76,6 +77,8 @@ pub mod notify;
 pub mod page;
 pub mod platform;
 pub mod rate_limit;
+#[cfg(feature = "redis")]
+pub mod redis;
 pub mod storage;
 pub mod store;
 #[cfg(any(test, feature = "testkit"))]

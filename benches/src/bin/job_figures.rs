@@ -6,12 +6,16 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use benches::Failure;
 use benches::jobs::depth::Depth;
-use benches::jobs::{SLOTS, Site, pickup, throughput};
+use benches::jobs::{SLOTS, Site, bullmq, pickup, throughput};
 use benches::report::{Bound, Figure, median};
 use clap::{Parser, Subcommand};
+use vidcore::jobs::dispatcher::RedisDispatcher;
+use vidcore::platform::settings::{RedisSettings, Secret};
+use vidcore::testkit::redis::TestRedis;
 
 /// Consumers of the second measurement of throughput.
 const MANY: usize = 8;
@@ -44,13 +48,17 @@ struct Options {
 #[derive(Debug, Subcommand)]
 enum Role {
     /// Work on the jobs of a folder (what the measurement of pick-up starts)
-    Work { folder: PathBuf },
+    Work { folder: PathBuf, redis: String, prefix: String },
 }
 
 fn main() -> ExitCode {
     let options = Options::parse();
     let outcome = match &options.role {
-        Some(Role::Work { folder }) => in_runtime(pickup::work(pickup::worker_settings(folder))).map(|()| true),
+        Some(Role::Work { folder, redis, prefix }) => {
+            let (url, prefix) = (Secret::new(redis.clone()), prefix.clone());
+            let redis = RedisSettings { url, prefix, ..RedisSettings::default() };
+            in_runtime(pickup::work(pickup::settings(folder, Some(redis)))).map(|()| true)
+        }
         None => in_runtime(measure(&options)),
     };
     match outcome {
@@ -74,6 +82,7 @@ async fn measure(options: &Options) -> Result<bool, Failure> {
     let mut figures = processed(options, folder.path()).await?;
     figures.push(enqueued(options, folder.path()).await?);
     figures.extend(picked_up(options, folder.path()).await?);
+    figures.extend(through_redis(options, folder.path()).await?);
     figures.push(deep(options, folder.path())?);
     println!();
     figures.iter().for_each(|figure| println!("{figure}"));
@@ -139,7 +148,7 @@ async fn picked_up(options: &Options, folder: &Path) -> Result<Vec<Figure>, Fail
         waits.quantile(0.99),
         commits.quantile(0.99)
     );
-    let pair = pickup::across_processes(&fresh(folder, "pair")?, picks).await?;
+    let pair = pickup::across_processes(pickup::settings(&fresh(folder, "pair")?, None), picks).await?;
     println!(
         "pick-up by another process: p50 {:.2} ms, p99 {:.2} ms",
         pair.waits.quantile(0.5),
@@ -165,6 +174,46 @@ async fn picked_up(options: &Options, folder: &Path) -> Result<Vec<Figure>, Fail
             unit: "%",
         },
     ])
+}
+
+/// With hints through a Redis that, like the database, answers a write once it is on disk.
+async fn through_redis(options: &Options, folder: &Path) -> Result<Vec<Figure>, Failure> {
+    let Some(redis) = TestRedis::start_durable() else { return Ok(Vec::new()) };
+    let settings = pickup::settings(&fresh(folder, "redis-pair")?, Some(redis.settings()));
+    let waits = pickup::across_processes(settings, options.picks as usize).await?.waits;
+    println!(
+        "pick-up by another process, Redis: p50 {:.2} ms, p99 {:.2} ms",
+        waits.quantile(0.5),
+        waits.quantile(0.99)
+    );
+    let mut figures = vec![Figure {
+        name: "pick-up by another process over Redis, p99".to_owned(),
+        value: waits.quantile(0.99),
+        bound: Bound::AtMost(5.0),
+        unit: "ms",
+    }];
+    let jobs = options.jobs as usize;
+    let mut ratios = Vec::new();
+    for round in 1..=options.rounds {
+        let twin = match bullmq::rate(&folder.join("bullmq"), redis.port(), jobs / 4, SLOTS)? {
+            Ok(rate) => rate,
+            Err(reason) => {
+                println!("left out: BullMQ, for {reason}");
+                break;
+            }
+        };
+        let dispatcher = Arc::new(RedisDispatcher::start(&TestRedis::server(&redis.settings())));
+        let site = Site::open_with(&fresh(folder, &format!("redis-{round}"))?, dispatcher.clone())?;
+        let ours = throughput::engine(&site, 1, jobs).await?;
+        dispatcher.stop().await;
+        println!("round {round}: Redis dispatch {ours:.0} jobs/s, BullMQ {twin:.0} ({:.2})", ours / twin);
+        ratios.push(ours / twin);
+    }
+    if !ratios.is_empty() {
+        let name = "no-op jobs/s with Redis dispatch, 1 consumer, beside BullMQ".to_owned();
+        figures.push(Figure { name, value: median(ratios), bound: Bound::AtLeast(1.5), unit: "of BullMQ" });
+    }
+    Ok(figures)
 }
 
 fn deep(options: &Options, folder: &Path) -> Result<Figure, Failure> {

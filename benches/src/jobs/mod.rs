@@ -23,6 +23,7 @@ use vidcore::store::sqlite::{FILE_NAME, SqliteOptions, SqliteStore};
 
 use crate::Failure;
 
+pub mod bullmq;
 pub mod depth;
 pub mod pickup;
 pub mod throughput;

@@ -13,7 +13,7 @@ use vidcore::clock::{Clock as _, SystemClock};
 use vidcore::jobs::JobStore as _;
 use vidcore::jobs::worker::{JobContext, JobFailure, JobHandler};
 use vidcore::platform::Settings;
-use vidcore::platform::settings::TranscoderChoice;
+use vidcore::platform::settings::{RedisSettings, TranscoderChoice};
 use vidcore::store::Causes;
 use vidcore::store::sqlite::{FILE_NAME, Migrations};
 use vidcore::testkit::jobs::BareLoop;
@@ -104,13 +104,15 @@ impl JobHandler for Prints {
     }
 }
 
-fn settings(folder: &Path) -> Settings {
+/// Settings of both processes; with a Redis, hints go through it.
+pub fn settings(folder: &Path, redis: Option<RedisSettings>) -> Settings {
     let mut settings = Settings { data_dir: folder.to_owned(), ..Settings::default() };
     settings.media.transcoder = TranscoderChoice::Simulated;
+    settings.redis = redis.unwrap_or_default();
     settings
 }
 
-/// Works on the jobs in `folder` until standard input is closed: the other process of a pair.
+/// Works on the jobs of [`QUEUE`] until standard input is closed: the other process of a pair.
 ///
 /// # Errors
 /// The folder cannot be used.
@@ -134,10 +136,11 @@ struct WorkerProcess {
 }
 
 impl WorkerProcess {
-    fn start(folder: &Path) -> Result<Self, Failure> {
+    fn start(settings: &Settings) -> Result<Self, Failure> {
         let mut child = Command::new(std::env::current_exe()?)
             .arg("work")
-            .arg(folder)
+            .arg(&settings.data_dir)
+            .args([settings.redis.url.expose(), &settings.redis.prefix])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()?;
@@ -174,11 +177,10 @@ pub struct Pair {
 ///
 /// # Errors
 /// The folder cannot be used.
-pub async fn across_processes(folder: &Path, jobs: usize) -> Result<Pair, Failure> {
-    let mut settings = settings(folder);
+pub async fn across_processes(mut settings: Settings, jobs: usize) -> Result<Pair, Failure> {
     settings.worker.enabled = false;
-    let platform = Platform::open(settings).await?;
-    let mut worker = WorkerProcess::start(folder)?;
+    let platform = Platform::open(settings.clone()).await?;
+    let mut worker = WorkerProcess::start(&settings)?;
     let mut waits = Waits::default();
     for number in 0..jobs {
         // Not always at the same distance from the last look of the other process.
@@ -193,9 +195,4 @@ pub async fn across_processes(folder: &Path, jobs: usize) -> Result<Pair, Failur
     let spent = processor_time_of(worker.child.id())?.saturating_sub(before);
     platform.shutdown().await;
     Ok(Pair { waits, idle_share: spent.as_secs_f64() / WATCH.as_secs_f64() })
-}
-
-/// The settings of the worker that [`across_processes`] starts.
-pub fn worker_settings(folder: &Path) -> Settings {
-    settings(folder)
 }

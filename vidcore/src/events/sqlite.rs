@@ -33,9 +33,15 @@ pub(crate) fn last_id(connection: &Connection) -> rusqlite::Result<i64> {
         .query_row([], |row| row.get(0))
 }
 
-/// The lowest id still there; `None` when the table is empty.
-pub(crate) fn first_id(connection: &Connection) -> rusqlite::Result<Option<i64>> {
-    connection.prepare_cached("SELECT min(id) FROM changes")?.query_row([], |row| row.get(0))
+/// The lowest id still there, or the next one to be handed out when none is. One statement: a row that
+/// is written between two would look like one that was pruned.
+pub(crate) fn first_kept_id(connection: &Connection) -> rusqlite::Result<i64> {
+    connection
+        .prepare_cached(
+            "SELECT coalesce((SELECT min(id) FROM changes),
+                             (SELECT seq + 1 FROM sqlite_sequence WHERE name = 'changes'), 1)",
+        )?
+        .query_row([], |row| row.get(0))
 }
 
 #[async_trait]

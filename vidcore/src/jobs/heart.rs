@@ -15,7 +15,7 @@ use crate::clock::Clock;
 use crate::id::JobId;
 use crate::jobs::worker::JobContext;
 use crate::jobs::{Heartbeat, JOB_CANCELS, JobError};
-use crate::notify::Notice;
+use crate::notify::{MISSED, Notice};
 use crate::store::Store;
 
 /// Keeps the leases of one worker alive.
@@ -120,8 +120,9 @@ async fn beat_all(
                 }
             }
             notice = notices.recv(), if listening => match notice {
-                Ok(notice) => asked_to_stop(&notice).and_then(|job| nudges.get(&job)).into_iter().for_each(|it| it.notify_one()),
                 // Any of them may have been meant.
+                Ok(notice) if notice.topic == MISSED => nudges.values().for_each(|nudge| nudge.notify_one()),
+                Ok(notice) => asked_to_stop(&notice).and_then(|job| nudges.get(&job)).into_iter().for_each(|it| it.notify_one()),
                 Err(RecvError::Lagged(_)) => nudges.values().for_each(|nudge| nudge.notify_one()),
                 Err(RecvError::Closed) => listening = false,
             },
@@ -144,8 +145,9 @@ async fn keep_alive(patient: Patient, pulse: Pulse) -> (JobId, Arc<Nudge>) {
             () = pulse.clock.sleep(pulse.every) => {}
             () = patient.nudge.notified() => {}
         }
+        crate::failpoints::hit("before-heartbeat");
         match pulse.store.heartbeat(fence, pulse.lease, Some(patient.context.permille())).await {
-            Ok(Heartbeat { cancel: false, .. }) => {}
+            Ok(Heartbeat { cancel: false, .. }) => crate::failpoints::hit("after-heartbeat"),
             Ok(Heartbeat { cancel: true, .. }) => {
                 patient.asked_to_stop.store(true, Ordering::Release);
                 patient.context.cancel.cancel();

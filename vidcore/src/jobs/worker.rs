@@ -368,6 +368,7 @@ impl Runner {
     }
 
     async fn drain(&self, mut running: JoinSet<()>) {
+        crate::failpoints::hit("mid-drain");
         let finished = async { while running.join_next().await.is_some() {} };
         tokio::select! {
             () = finished => return,

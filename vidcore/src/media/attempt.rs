@@ -62,8 +62,10 @@ impl<'a> Attempt<'a> {
                 return Err(JobFailure::Cancelled);
             }
             let key = format!("{prefix}/{}", file.name);
+            crate::failpoints::hit("before-put");
             let written = self.parts.objects.put_file(&key, &folder.join(&file.name)).await;
             let written = written.map_err(|error| JobFailure::Retry(error.into()))?;
+            crate::failpoints::hit("after-put");
             objects.push(NewObject {
                 key,
                 size_bytes: written.size_bytes,

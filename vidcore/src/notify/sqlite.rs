@@ -184,12 +184,10 @@ impl Check {
 
     fn read_tail(&mut self) -> rusqlite::Result<()> {
         // Rows pruned before they were read, perhaps all of them: what they named is unknown.
-        let first = match events::first_id(&self.connection)? {
-            Some(first) => first,
-            None => events::last_id(&self.connection)? + 1,
-        };
+        let first = events::first_kept_id(&self.connection)?;
         if first > self.last_id + 1 {
             self.listener.missed();
+            self.tell(Notice::missed());
             self.last_id = first - 1;
         }
         loop {
@@ -203,10 +201,14 @@ impl Check {
     fn pass_on(&self, changes: Vec<Change>) {
         let committed = Committed { changes, jobs: Vec::new() };
         self.listener.changed(&committed);
+        for change in committed.changes {
+            self.tell(Notice { topic: change.topic, key: change.key });
+        }
+    }
+
+    fn tell(&self, notice: Notice) {
         if let Some(notify) = self.notify.upgrade() {
-            for change in committed.changes {
-                notify.publish(Notice { topic: change.topic, key: change.key });
-            }
+            notify.publish(notice);
         }
     }
 
@@ -335,6 +337,22 @@ mod tests {
         commit(&test, "after").await;
         check.look().expect("it looks");
         assert_eq!(["after"], *heard.take());
+    }
+
+    #[tokio::test]
+    async fn subscribers_hear_of_what_was_pruned_unread() {
+        let test = TestStore::open().await;
+        let notify = Arc::new(SqliteNotify::new());
+        let mut news = notify.subscribe();
+        let (clock, heard) = (Arc::new(test.clock.clone()), Arc::new(Heard::default()));
+        let mut check = Check::new(test.connection(), clock, heard, &notify).expect("the file is read");
+        commit(&test, "pruned").await;
+        test.clock.advance(Duration::from_secs(1));
+        test.store.prune_changes(test.clock.now(), 1000).await.expect("it prunes");
+        commit(&test, "kept").await;
+        check.look().expect("it looks");
+        assert_eq!(Ok(Notice::missed()), news.try_recv());
+        assert_eq!(Ok(Notice { topic: "test".to_owned(), key: "kept".to_owned() }), news.try_recv());
     }
 
     #[tokio::test]

@@ -25,6 +25,7 @@ use crate::media::{Choice, MediaError, Playback, Transcoder};
 use crate::notify::{LocalNotify, Notify};
 use crate::page::CursorCodec;
 use crate::platform::parts::Parts;
+use crate::platform::redis::RedisParts;
 use crate::platform::settings::WorkerSettings;
 use crate::platform::{Inner, Links, Platform, Running, Settings};
 use crate::rate_limit::{LimitConfigError, Limiter, MemoryRateLimit, RateLimit};
@@ -82,6 +83,8 @@ pub struct PlatformBuilder {
     objects: Option<Objects>,
     keys: Option<KeyRing>,
     dispatcher: Arc<dyn Dispatcher>,
+    own_dispatcher: Option<Arc<dyn Dispatcher>>,
+    redis: Option<RedisParts>,
     notify: Option<Arc<dyn Notify>>,
     transcoder: Option<Arc<dyn Transcoder>>,
     rate_limit: Option<Arc<dyn RateLimit>>,
@@ -101,6 +104,8 @@ impl PlatformBuilder {
             objects: None,
             keys: None,
             dispatcher: Arc::new(LocalDispatcher::new()),
+            own_dispatcher: None,
+            redis: None,
             notify: None,
             transcoder: None,
             rate_limit: None,
@@ -146,16 +151,16 @@ impl PlatformBuilder {
         self
     }
 
-    /// Where workers hear of jobs. Default: within this process, beside the change check.
+    /// Where workers hear of jobs. Default: as the settings say, beside the change check.
     #[must_use]
     pub fn dispatcher(mut self, dispatcher: Arc<dyn Dispatcher>) -> Self {
-        self.dispatcher = dispatcher;
+        self.own_dispatcher = Some(dispatcher);
         self
     }
 
     /// How a store of your own lets this process hear of the others' commits: while it is silent for
     /// more than a second, nothing is served from the cache. SQLite brings its own, a change check.
-    /// Default: within this process.
+    /// Where the settings name a Redis, it is used besides. Default: Redis, or within this process.
     #[must_use]
     pub fn notify(mut self, notify: Arc<dyn Notify>) -> Self {
         self.notify = Some(notify);
@@ -198,6 +203,9 @@ impl PlatformBuilder {
     pub async fn open(mut self) -> Result<Platform, OpenError> {
         let options = worker_options(&self.settings.worker)?;
         make_data_folder(&self.settings.data_dir).map_err(OpenError::Folder)?;
+        self.redis = RedisParts::open(&self.settings, &self.entropy)?;
+        let chosen = self.own_dispatcher.take().or_else(|| self.redis.as_ref().and_then(RedisParts::dispatcher));
+        self.dispatcher = chosen.unwrap_or_else(|| Arc::new(LocalDispatcher::new()));
         let invalidator = Arc::new(Invalidator::new());
         self.observers.push(Arc::clone(&invalidator) as _);
         self.observers.push(Arc::new(AnnounceJobs(Arc::clone(&self.dispatcher))));
@@ -236,7 +244,7 @@ impl PlatformBuilder {
             #[cfg(feature = "sqlite")]
             changes: opened.changes,
         };
-        Ok(assemble(parts, limiter, running))
+        Ok(assemble(parts, limiter, self.redis, running))
     }
 
     async fn open_keys(&self) -> Result<KeyRing, OpenError> {
@@ -310,7 +318,11 @@ struct OpenedStore {
 impl PlatformBuilder {
     async fn open_store(&mut self, invalidator: &Arc<Invalidator>) -> Result<OpenedStore, OpenError> {
         if let Some(store) = self.store.take() {
-            let notify = self.notify.take().unwrap_or_else(|| Arc::new(LocalNotify::new()));
+            let own = self.notify.take();
+            let notify = match &mut self.redis {
+                Some(redis) => redis.notify(own),
+                None => own.unwrap_or_else(|| Arc::new(LocalNotify::new())),
+            };
             return Ok(OpenedStore {
                 store,
                 notify,
@@ -328,7 +340,7 @@ impl PlatformBuilder {
 
     #[cfg(feature = "sqlite")]
     async fn open_built_in(&mut self, invalidator: &Arc<Invalidator>) -> Result<OpenedStore, OpenError> {
-        use crate::notify::SqliteNotify;
+        use crate::notify::{AnnounceChanges, SqliteNotify};
         use crate::store::sqlite::{FILE_NAME, SqliteOptions, SqliteStore};
 
         let settings = &self.settings.sqlite;
@@ -339,24 +351,29 @@ impl PlatformBuilder {
         options.busy_timeout = Duration::from_millis(settings.busy_timeout_ms);
         options.queue_depth = settings.queue_depth;
         options.migrations = self.migrations;
+        let changes = Arc::new(SqliteNotify::new());
+        let mut notify: Arc<dyn Notify> = Arc::clone(&changes) as _;
+        if let Some(redis) = &mut self.redis {
+            notify = redis.notify(Some(notify));
+            self.observers.push(Arc::new(AnnounceChanges(Arc::clone(&notify))));
+        }
         let (clock, observers) = (Arc::clone(&self.clock), std::mem::take(&mut self.observers));
         let path = options.path.clone();
         // Opening waits for locks and for the disk.
         let store = tokio::task::spawn_blocking(move || SqliteStore::open(&options, clock, observers))
             .await
             .map_err(|error| StoreError::Unavailable { operation: "open the database", source: error.into() })??;
-        let changes = Arc::new(SqliteNotify::new());
         let listener = Arc::new(super::listener::OtherProcesses {
             invalidator: Arc::clone(invalidator),
             announce: AnnounceJobs(Arc::clone(&self.dispatcher)),
         });
         let interval = Duration::from_millis(settings.change_check_ms.max(1));
         changes.watch(&path, interval, Arc::clone(&self.clock), listener)?;
-        Ok(OpenedStore { store: Arc::new(store), notify: Arc::clone(&changes) as _, changes: Some(changes) })
+        Ok(OpenedStore { store: Arc::new(store), notify, changes: Some(changes) })
     }
 }
 
-fn assemble(parts: Arc<Parts>, limiter: Limiter, running: Running) -> Platform {
+fn assemble(parts: Arc<Parts>, limiter: Limiter, redis: Option<RedisParts>, running: Running) -> Platform {
     let cache = |name, ttl_ms| {
         let options = CacheOptions {
             name,
@@ -380,6 +397,7 @@ fn assemble(parts: Arc<Parts>, limiter: Limiter, running: Running) -> Platform {
             playback: Playback::new(Arc::clone(&parts)),
             jobs: Jobs::new(Arc::clone(&parts)),
             limiter,
+            redis,
             running: Mutex::new(Some(running)),
             parts,
         }),

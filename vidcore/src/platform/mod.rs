@@ -34,6 +34,8 @@ pub mod links;
 #[cfg(feature = "sqlite")]
 mod listener;
 pub(crate) mod parts;
+mod redis;
+mod secret;
 pub mod settings;
 
 pub use builder::{OpenError, PlatformBuilder, make_data_folder};
@@ -41,6 +43,7 @@ pub use links::Links;
 pub use settings::Settings;
 
 use parts::Parts;
+use redis::RedisParts;
 
 /// Everything, opened: the services and, if enabled, a worker. Clones are cheap and share it.
 #[derive(Debug, Clone)]
@@ -57,6 +60,7 @@ struct Inner {
     playback: Playback,
     jobs: Jobs,
     limiter: Limiter,
+    redis: Option<RedisParts>,
     /// Taken by the first shutdown.
     running: Mutex<Option<Running>>,
 }
@@ -185,6 +189,13 @@ impl Platform {
         if troubles.is_empty() { Ok(()) } else { Err(troubles) }
     }
 
+    /// The parts that are away and that the platform goes on without: promises are kept by the database, only
+    /// later. Each with the reason for the log.
+    pub fn degraded(&self) -> Vec<(&'static str, String)> {
+        let redis = self.inner.redis.as_ref().and_then(RedisParts::trouble);
+        redis.into_iter().map(|reason| ("redis", reason)).collect()
+    }
+
     /// Checks everything that must always be true of rows and objects; a `deep` examination also hashes
     /// every object. Reads only, and may run beside everything else.
     ///
@@ -221,6 +232,9 @@ impl Platform {
         futures_util::future::join_all(running.workers.into_iter().map(Worker::stop)).await;
         running.housekeeping.abort();
         running.figures.abort();
+        if let Some(redis) = &self.inner.redis {
+            redis.stop().await;
+        }
         #[cfg(feature = "sqlite")]
         if let Some(changes) = running.changes {
             // Joins a thread that looks up every few milliseconds.

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+pub use crate::platform::secret::Secret;
+
 /// Everything that can be set, by part.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -37,6 +39,8 @@ pub struct Settings {
     pub jobs: JobSettings,
     /// What is thrown away from time to time.
     pub housekeeping: HousekeepingSettings,
+    /// Redis, for hints and notices between processes.
+    pub redis: RedisSettings,
 }
 
 impl Default for Settings {
@@ -55,6 +59,7 @@ impl Default for Settings {
             worker: WorkerSettings::default(),
             jobs: JobSettings::default(),
             housekeeping: HousekeepingSettings::default(),
+            redis: RedisSettings::default(),
         }
     }
 }
@@ -281,12 +286,27 @@ impl Default for RateLimitSettings {
     }
 }
 
+/// What carries hints about jobs between processes, beside the change check that SQLite always has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DispatcherChoice {
+    /// Redis where `redis.url` is set, else within the process.
+    #[default]
+    Auto,
+    /// Within the process.
+    Local,
+    /// Redis; without `redis.url` the platform does not open.
+    Redis,
+}
+
 /// Background jobs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct WorkerSettings {
     /// Whether `Platform::open` starts a worker in this process. Default true.
     pub enabled: bool,
+    /// What carries hints about jobs: `auto`, `local` or `redis`. Default `auto`.
+    pub dispatcher: DispatcherChoice,
     /// Long jobs run at once: renditions and pictures, and jobs of your own. Default 2.
     pub concurrency: u16,
     /// Short jobs run at once beside those, so that none waits for an encoding: checks of uploads, looking at
@@ -314,6 +334,7 @@ impl Default for WorkerSettings {
     fn default() -> Self {
         Self {
             enabled: true,
+            dispatcher: DispatcherChoice::Auto,
             concurrency: 2,
             short_concurrency: 2,
             max_running_per_owner: 0,
@@ -356,5 +377,26 @@ pub struct HousekeepingSettings {
 impl Default for HousekeepingSettings {
     fn default() -> Self {
         Self { collect_every_s: 3600 }
+    }
+}
+
+/// Redis: carries hints and notices, never the truth.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RedisSettings {
+    /// `redis://[[user]:password@]host[:port][/db]`, shown as `***`; empty goes without Redis. Default empty.
+    pub url: Secret,
+    /// What the names of all keys and channels begin with, letters, digits, `-`, `_` and `.`; platforms that share a
+    /// Redis each need their own. Default `vid`.
+    pub prefix: String,
+    /// The longest a connection may take to be made, in milliseconds; at least 1. Default 1000.
+    pub connect_timeout_ms: u64,
+    /// The longest an answer may take, in milliseconds; at least 1. Default 1000.
+    pub response_timeout_ms: u64,
+}
+
+impl Default for RedisSettings {
+    fn default() -> Self {
+        Self { url: Secret::default(), prefix: "vid".to_owned(), connect_timeout_ms: 1000, response_timeout_ms: 1000 }
     }
 }

@@ -88,7 +88,10 @@ fn original_key(upload: &Upload) -> String {
 async fn pin(parts: &Parts, upload: &Upload) -> Result<String, JobFailure> {
     let pinned = original_key(upload);
     let staged = upload.staged_key.as_deref().unwrap_or_default();
-    match parts.objects.rename(staged, &pinned).await {
+    crate::failpoints::hit("before-pin");
+    let renamed = parts.objects.rename(staged, &pinned).await;
+    crate::failpoints::hit("after-pin");
+    match renamed {
         Ok(()) => Ok(pinned),
         // Pinned by an earlier attempt, if it is there.
         Err(ObjectError::NotFound) => match parts.objects.size(&pinned).await {

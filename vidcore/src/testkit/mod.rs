@@ -12,8 +12,12 @@ pub mod catalog;
 #[cfg(feature = "sqlite")]
 pub mod jobs;
 pub mod media;
+#[cfg(feature = "sqlite")]
+pub mod notify;
 pub mod objects;
 pub mod rate_limit;
+#[cfg(all(feature = "sqlite", feature = "redis"))]
+pub mod redis;
 #[cfg(feature = "sqlite")]
 pub mod renditions;
 #[cfg(feature = "sqlite")]
@@ -23,6 +27,8 @@ pub mod uploads;
 #[cfg(feature = "sqlite")]
 pub mod videos;
 
+#[cfg(all(feature = "sqlite", feature = "redis"))]
+pub use redis::TestRedis;
 #[cfg(feature = "sqlite")]
 pub use store::TestStore;
 

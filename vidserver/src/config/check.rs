@@ -1,7 +1,12 @@
 //! Rules a value must keep beyond its type.
 
+use std::sync::Arc;
+
 use axum::http::Uri;
 use tracing_subscriber::EnvFilter;
+use vidcore::entropy::SystemEntropy;
+use vidcore::platform::settings::DispatcherChoice;
+use vidcore::redis::RedisServer;
 
 use super::load::ConfigProblem;
 use super::{Config, HttpSettings, ServerSettings};
@@ -62,6 +67,11 @@ fn platform(config: &Config, problems: &mut Vec<ConfigProblem>) {
         "worker.heartbeat_ms",
         "expected at most a third of worker.lease_ms",
     );
+    refuse(
+        settings.worker.dispatcher == DispatcherChoice::Redis && settings.redis.url.is_empty(),
+        "worker.dispatcher",
+        "expected redis.url to be set for `redis`",
+    );
     refuse(settings.worker.max_attempts == 0, "worker.max_attempts", "expected at least 1");
     refuse(settings.housekeeping.collect_every_s == 0, "housekeeping.collect_every_s", "expected at least 1");
     for (key, seconds) in [
@@ -76,6 +86,11 @@ fn platform(config: &Config, problems: &mut Vec<ConfigProblem>) {
         ("housekeeping.collect_every_s", settings.housekeeping.collect_every_s),
     ] {
         refuse(seconds > LONGEST_S, key, "expected at most 3153600000, a hundred years");
+    }
+    if !settings.redis.url.is_empty()
+        && let Err(error) = RedisServer::new(&settings.redis, Arc::new(SystemEntropy))
+    {
+        refuse(true, error.setting, error.message);
     }
     for (name, policy) in &settings.rate_limits.policies {
         let key = format!("rate_limits.policies.{name}");
@@ -144,6 +159,8 @@ fn is_origin(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use vidcore::platform::settings::Secret;
+
     use super::*;
 
     fn keys(change: impl FnOnce(&mut Config)) -> Vec<String> {
@@ -161,6 +178,15 @@ mod tests {
         assert_eq!(vec!["jobs.keep_done_s"], keys(|c| c.platform.jobs.keep_done_s = LONGEST_S + 1));
         assert_eq!(vec!["housekeeping.collect_every_s"], keys(|c| c.platform.housekeeping.collect_every_s = 0));
         assert_eq!(vec!["worker.heartbeat_ms"], keys(|c| c.platform.worker.heartbeat_ms = 7000));
+        assert_eq!(vec!["worker.dispatcher"], keys(|c| c.platform.worker.dispatcher = DispatcherChoice::Redis));
+        assert_eq!(vec!["redis.url"], keys(|c| c.platform.redis.url = Secret::new("127.0.0.1:6379")));
+        assert_eq!(
+            vec!["redis.prefix"],
+            keys(|c| {
+                c.platform.redis.url = Secret::new("redis://127.0.0.1");
+                c.platform.redis.prefix.clear();
+            })
+        );
         assert_eq!(vec!["server.max_header_bytes"], keys(|c| c.server.max_header_bytes = 8191));
         assert_eq!(vec!["server.metrics_listen"], keys(|c| c.server.metrics_listen = c.server.listen));
         assert_eq!(vec!["log.level"], keys(|c| c.log.level = "vidserver=loud".into()));

@@ -5,8 +5,10 @@ use std::time::{Duration, Instant};
 use reqwest::Method;
 use rusqlite::Connection;
 use serde_json::{Value, json};
+use vidcore::testkit::TestRedis;
 
 use crate::app::{CLIP, Call, TestApp, text};
+use crate::support::bounded;
 
 /// Ids of nothing for the parameters of a path.
 fn filled(template: &str) -> String {
@@ -184,5 +186,31 @@ async fn text_of_any_kind_in_a_path_is_404() {
             }
         }
     }
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn a_redis_that_is_away_is_named_and_everything_goes_on() {
+    let Some(mut redis) = TestRedis::start() else { return };
+    let app = TestApp::builder().settings(|settings| settings.redis = redis.settings()).start().await;
+    let until = async |expected: Value| {
+        bounded(async {
+            loop {
+                let answer = app.get("/readyz").send().await.expect(200).json();
+                if answer == expected {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        })
+        .await;
+    };
+    until(json!({"status": "ready", "degraded": []})).await;
+    redis.stop();
+    until(json!({"status": "degraded", "degraded": ["redis"]})).await;
+    let ada = app.user("ada").await;
+    app.ready(&ada, "A clip", "public").await;
+    redis.restart();
+    until(json!({"status": "ready", "degraded": []})).await;
     app.finish().await;
 }

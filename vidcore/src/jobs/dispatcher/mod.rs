@@ -7,8 +7,12 @@ use async_trait::async_trait;
 use crate::jobs::{JobHint, QueueName};
 
 pub mod local;
+#[cfg(feature = "redis")]
+pub mod redis;
 
 pub use local::LocalDispatcher;
+#[cfg(feature = "redis")]
+pub use redis::RedisDispatcher;
 
 /// Carries hints from those who enqueue to those who claim.
 ///

@@ -177,10 +177,14 @@ impl WriterThread {
         if let Err(error) = self.execute("BEGIN IMMEDIATE", "begin a write") {
             return self.refuse_waiting(first, &error);
         }
+        crate::failpoints::hit("holding-lock");
         let mut commands = vec![first];
         let mut effects = Committed::default();
         let failed = match self.run_group(&mut commands, &mut effects) {
-            Ok(()) => None,
+            Ok(()) => {
+                crate::failpoints::hit("committed-before-answer");
+                None
+            }
             Err(error) => {
                 tracing::warn!(error = %error, commands = commands.len(), "a group of writes failed");
                 self.roll_back();

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use crate::jobs::{JobState, NewJob, QueueName};
+use crate::jobs::{JobRetention, JobState, NewJob, QueueName};
 use crate::store::Causes;
 use crate::testkit::jobs::JobHarness;
 
@@ -139,4 +139,25 @@ pub async fn tokens_grow_with_every_attempt(h: &JobHarness) {
         assert!(lease.token > last, "{} after {last}", lease.token);
         last = lease.token;
     }
+}
+
+/// A token outlives the attempt it was minted for: what was forgotten cannot be mistaken for what is new.
+pub async fn tokens_never_come_back_even_when_their_jobs_are_forgotten(h: &JobHarness) {
+    let lease = h.leased("transcode").await;
+    h.store.complete(lease.fence(), Causes::none()).await.expect("it is held");
+    h.clock.advance(MILLISECOND);
+    let retention = JobRetention { done_before: h.now(), dead_before: h.now() };
+    assert_eq!(1, h.store.prune_jobs(retention, 10).await.expect("the store answers"));
+    let next = h.leased("transcode").await;
+    assert!(next.token > lease.token, "{} after {}", next.token, lease.token);
+}
+
+/// Whatever enqueues it: of all commands that cause a job of one unique key, one writes it.
+pub async fn of_many_causes_with_one_unique_key_one_makes_a_job(h: &JobHarness) {
+    let keyed = || NewJob { unique_key: Some("video 1".to_owned()), ..h.new_job("caused") };
+    let commands = (0..64).map(|_| h.store.enqueue(h.new_job("cause"), Causes::none().job(keyed())));
+    let written = futures_util::future::join_all(commands).await;
+    assert!(written.into_iter().all(|command| command.is_ok()), "the commands themselves go through");
+    let kinds: Vec<_> = h.lease_up_to(200).await.into_iter().map(|lease| lease.job.kind).collect();
+    assert_eq!((64, 1), (kinds.iter().filter(|kind| *kind == "cause").count(), kinds.len() - 64));
 }

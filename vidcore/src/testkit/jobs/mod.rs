@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::clock::{Clock, ManualClock, Timestamp};
 use crate::id::{JobId, UserId, VideoId};
-use crate::jobs::dispatcher::{Dispatcher, LocalDispatcher};
+use crate::jobs::dispatcher::Dispatcher;
 use crate::jobs::worker::AnnounceJobs;
 use crate::jobs::{Claim, FollowUp, Job, Lease, NewJob, QueueName};
 use crate::store::{Causes, Outcome, Store};
@@ -14,6 +14,7 @@ use crate::testkit::TestStore;
 
 mod claiming;
 mod endings;
+mod fleet;
 mod groups;
 mod hints;
 mod leases;
@@ -25,6 +26,7 @@ mod turns;
 pub use crate::jobs::sqlite::bare::BareLoop;
 pub use claiming::*;
 pub use endings::*;
+pub use fleet::*;
 pub use groups::*;
 pub use hints::*;
 pub use leases::*;
@@ -43,16 +45,25 @@ pub const QUEUE: &str = "test";
 pub enum Dispatch {
     /// In process.
     Local,
+    /// The SQLite change check of another process than the one that enqueues.
+    ChangeCheck,
+    /// Redis, from one process to another.
+    #[cfg(feature = "redis")]
+    Redis,
 }
 
 /// One empty job store, its dispatcher, and a clock that tests move.
 pub struct JobHarness {
     /// The store under test.
     pub store: Arc<dyn Store>,
-    /// Told by the store's commits.
+    /// The one of the process that waits for jobs; in process it is told by the store's commits.
     pub dispatcher: Arc<dyn Dispatcher>,
     /// The time both go by.
     pub clock: ManualClock,
+    /// Keeps the change check of the process that waits.
+    _process: Process,
+    /// How hints get to it.
+    fleet: fleet::Fleet,
     /// Keeps the file, and draws ids.
     test: TestStore,
 }
@@ -60,12 +71,18 @@ pub struct JobHarness {
 impl JobHarness {
     /// A SQLite file in a temporary folder.
     pub async fn sqlite(dispatch: Dispatch) -> Option<Self> {
-        let dispatcher: Arc<dyn Dispatcher> = match dispatch {
-            Dispatch::Local => Arc::new(LocalDispatcher::new()),
-        };
-        let observers = vec![Arc::new(AnnounceJobs(Arc::clone(&dispatcher))) as _];
+        let fleet = fleet::Fleet::new(dispatch)?;
+        let observers = vec![Arc::new(AnnounceJobs(fleet.producer())) as _];
         let test = TestStore::open_with(observers, |_| {}).await;
-        Some(Self { store: Arc::new(test.store.clone()), dispatcher, clock: test.clock.clone(), test })
+        let process = fleet.process(&test);
+        Some(Self {
+            store: Arc::new(test.store.clone()),
+            dispatcher: Arc::clone(&process.dispatcher),
+            clock: test.clock.clone(),
+            _process: process,
+            fleet,
+            test,
+        })
     }
 
     /// The time now.
@@ -210,6 +227,8 @@ macro_rules! job_store_contract {
                 a_unique_key_is_free_once_its_job_has_ended,
                 a_caused_job_whose_unique_key_is_taken_is_left_out,
                 tokens_grow_with_every_attempt,
+                tokens_never_come_back_even_when_their_jobs_are_forgotten,
+                of_many_causes_with_one_unique_key_one_makes_a_job,
                 an_old_token_changes_nothing,
                 a_lease_ends_on_time_whether_or_not_it_was_swept,
                 a_heartbeat_keeps_the_lease,

@@ -1,0 +1,76 @@
+//! A build with Redis.
+
+use std::sync::Arc;
+
+use crate::cache::MAX_SILENCE;
+use crate::entropy::Entropy;
+use crate::jobs::dispatcher::{Dispatcher, RedisDispatcher};
+use crate::notify::{Notify, RedisNotify};
+use crate::platform::settings::DispatcherChoice;
+use crate::platform::{OpenError, Settings};
+use crate::redis::RedisServer;
+
+/// The back ends that one platform has in Redis.
+#[derive(Debug)]
+pub(in crate::platform) struct RedisParts {
+    server: RedisServer,
+    /// Unless hints are to stay within the process.
+    dispatcher: Option<Arc<RedisDispatcher>>,
+    /// From the opening of the store on.
+    notify: Option<Arc<RedisNotify>>,
+}
+
+impl RedisParts {
+    /// As the settings say; `None` if they name no Redis. Does not wait for it: it may come later.
+    pub(in crate::platform) fn open(
+        settings: &Settings,
+        entropy: &Arc<dyn Entropy>,
+    ) -> Result<Option<Self>, OpenError> {
+        if !super::is_wanted(settings)? {
+            return Ok(None);
+        }
+        let server = RedisServer::new(&settings.redis, Arc::clone(entropy))
+            .map_err(|error| OpenError::Setting { setting: error.setting, message: error.message.to_owned() })?;
+        let dispatcher = match settings.worker.dispatcher {
+            DispatcherChoice::Auto | DispatcherChoice::Redis => Some(Arc::new(RedisDispatcher::start(&server))),
+            DispatcherChoice::Local => None,
+        };
+        Ok(Some(Self { server, dispatcher, notify: None }))
+    }
+
+    /// What carries hints, if Redis does.
+    pub(in crate::platform) fn dispatcher(&self) -> Option<Arc<dyn Dispatcher>> {
+        self.dispatcher.clone().map(|dispatcher| dispatcher as Arc<dyn Dispatcher>)
+    }
+
+    /// What carries notices, beside the way that the store brings with it, if any.
+    pub(in crate::platform) fn notify(&mut self, other: Option<Arc<dyn Notify>>) -> Arc<dyn Notify> {
+        let notify = Arc::new(match other {
+            Some(other) => RedisNotify::beside(&self.server, other),
+            None => RedisNotify::start(&self.server),
+        });
+        self.notify = Some(Arc::clone(&notify));
+        notify
+    }
+
+    /// What is wrong, if nothing comes through Redis: every beat goes there and back.
+    pub(in crate::platform) fn trouble(&self) -> Option<String> {
+        let silence = self.notify.as_ref()?.redis_silence();
+        (silence > MAX_SILENCE).then(|| format!("nothing heard for {} ms", silence.as_millis()))
+    }
+
+    /// Sends what is waiting and ends the tasks.
+    pub(in crate::platform) async fn stop(&self) {
+        let hints = async {
+            if let Some(dispatcher) = &self.dispatcher {
+                dispatcher.stop().await;
+            }
+        };
+        let notices = async {
+            if let Some(notify) = &self.notify {
+                notify.stop().await;
+            }
+        };
+        tokio::join!(hints, notices);
+    }
+}
