@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
@@ -44,6 +44,10 @@ sweep_ms = 200
 grace_ms = 500
 retry_base_ms = 50
 retry_cap_ms = 500
+
+# Once a year: nobody but the judge collects, so that what kills leave behind is counted.
+[housekeeping]
+collect_every_s = 31536000
 "#;
 
 /// Where the programs under test are.
@@ -257,6 +261,23 @@ impl Site {
             self.address.send_replace(address);
         }
         Ok(())
+    }
+
+    /// Runs `vidserver doctor --deep` beside everybody, as an operator would; what it says is an error unless
+    /// it finds nothing and exits with 0.
+    ///
+    /// # Errors
+    /// It has not been built, or takes too long.
+    pub async fn examine(&self) -> Result<Result<(), String>, Failure> {
+        let mut command = tokio::process::Command::new(beside_this("nemesis-vidserver")?);
+        command.env_clear().args(["doctor", "--deep", "--config"]).arg(self.root.join("config.toml"));
+        command.arg("--data-dir").arg(self.data()).stdin(Stdio::null()).kill_on_drop(true);
+        let output = tokio::time::timeout(BOUND, command.output()).await??;
+        if output.status.success() {
+            return Ok(Ok(()));
+        }
+        let words = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+        Ok(Err(format!("{}: {}", output.status, words.concat())))
     }
 
     /// Asks everybody to stop, as an operator would, and waits until they have; `false` if one did not
