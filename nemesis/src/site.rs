@@ -22,6 +22,9 @@ pub const LEASE: Duration = Duration::from_millis(900);
 /// How long an armed process is left alone, so that it may come by its point.
 const ON_ITS_WAY: Duration = Duration::from_millis(4000);
 
+/// The same where it has to encode before it puts something.
+const ENCODING: Duration = Duration::from_millis(10_000);
+
 /// How long a write waits for another process's lock.
 pub const BUSY_TIMEOUT: Duration = Duration::from_millis(1000);
 
@@ -106,13 +109,15 @@ pub struct Slot {
     /// What it was armed with.
     pub armed: Option<Armament>,
     started: Instant,
+    /// How long after its start it is left alone if it is armed.
+    left_alone: Duration,
     lives: u32,
 }
 
 impl Slot {
     /// Whether it is armed and has not had the time yet to come by its point.
     pub fn is_on_its_way(&self) -> bool {
-        self.armed.is_some_and(|armed| armed.point != MID_DRAIN) && self.started.elapsed() < ON_ITS_WAY
+        self.armed.is_some_and(|armed| armed.point != MID_DRAIN) && self.started.elapsed() < self.left_alone
     }
 }
 
@@ -140,8 +145,11 @@ impl Site {
         std::fs::create_dir_all(root.join("logs"))?;
         std::fs::write(root.join("config.toml"), config())?;
         let server = if pairing.works_inside() { Role::ServerAndWorker } else { Role::Server };
-        let slot =
-            |name: String, role| Slot { name, role, process: None, armed: None, started: Instant::now(), lives: 0 };
+        let left_alone = if setting.transcoder == "ffmpeg" { ENCODING } else { ON_ITS_WAY };
+        let slot = |name: String, role| {
+            let (started, lives) = (Instant::now(), 0);
+            Slot { name, role, process: None, armed: None, started, left_alone, lives }
+        };
         let mut slots = vec![slot("server".to_owned(), server)];
         let redis = if pairing.redis { Some(Redis::somewhere()?) } else { None };
         slots.extend((1..=pairing.workers).map(|number| slot(format!("worker-{number}"), Role::Worker)));

@@ -17,7 +17,7 @@ use crate::{BOUND, Failure};
 /// How long an attempt that was ended from outside may go on: until its next heartbeat, and some more.
 const LAST_BREATH: Duration = Duration::from_millis(500);
 
-/// Files named in one finding.
+/// Files or prefixes named in one finding.
 const NAMED: usize = 5;
 
 /// Collects once, then lets the doctor look, every object hashed: nothing may be wrong, and nothing may belong
@@ -35,13 +35,14 @@ pub(super) async fn check(data: &Path, rows: &Rows, findings: &Findings) -> Resu
         findings.add(format!("after one collection: {finding}"));
     }
     let kept = rows.prefixes()?;
-    findings.demand(kept.is_empty(), || format!("after one collection, prefixes of ended attempts are left: {kept:?}"));
-    let strays = files_of_nobody(&folder, rows)?;
-    findings.demand(strays.is_empty(), || {
-        let named = &strays[..strays.len().min(NAMED)];
-        format!("after one collection, {} files belong to no row, such as {named:?}", strays.len())
-    });
+    demand_none(&kept, "prefixes of ended attempts are remembered", findings);
+    demand_none(&files_of_nobody(&folder, rows)?, "files belong to no row", findings);
     Ok(found)
+}
+
+fn demand_none(left: &[String], what: &str, findings: &Findings) {
+    let named = &left[..left.len().min(NAMED)];
+    findings.demand(left.is_empty(), || format!("after one collection, {} {what}, such as {named:?}", left.len()));
 }
 
 async fn open(database: PathBuf) -> Result<SqliteStore, Failure> {
