@@ -102,9 +102,6 @@ impl Stage {
         if let Err(error) = self.fight(&mut battle, options).await {
             battle.findings.add(format!("{} {} broke off: {error}", self.pairing.name, self.name));
         }
-        for finding in battle.findings.all() {
-            say(&format!("VIOLATION: {finding}"));
-        }
         battle.figures.violations = battle.findings.count();
         Ok(battle.figures)
     }

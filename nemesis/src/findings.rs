@@ -2,6 +2,8 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::campaign::say;
+
 /// The most that are kept; one is enough to fail a campaign.
 const KEPT: usize = 100;
 
@@ -15,11 +17,13 @@ impl Findings {
         Self::default()
     }
 
-    /// Notes a broken promise, in one sentence.
+    /// Notes a broken promise, in one sentence, and says so at once: a campaign that breaks off has told it.
     pub fn add(&self, finding: impl Into<String>) {
         let mut found = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if found.len() < KEPT {
-            found.push(finding.into());
+            let finding = finding.into();
+            say(&format!("VIOLATION: {finding}"));
+            found.push(finding);
         }
     }
 
@@ -33,10 +37,5 @@ impl Findings {
     /// How many there are.
     pub fn count(&self) -> usize {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).len()
-    }
-
-    /// All of them, in the order in which they were found.
-    pub fn all(&self) -> Vec<String> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }

@@ -61,7 +61,7 @@ pub async fn workers(battle: &mut Battle, times: u32) -> Result<(), Failure> {
 /// Publishes one video; `true` if the victim was the one to freeze over it.
 async fn freeze_one(battle: &mut Battle, victim: usize) -> Result<bool, Failure> {
     let user = battle.rng.usize(0..battle.users.len());
-    let video = battle.users[user].publish(FIXTURES[1]).await?;
+    let video = publish(battle, user, victim).await?;
     let rows = battle.oracle.rows()?;
     let begun = Instant::now();
     // Ready by the hand of the other worker, or frozen.
@@ -95,6 +95,23 @@ async fn freeze_one(battle: &mut Battle, victim: usize) -> Result<bool, Failure>
     let by_others = !shown.is_empty() && held.iter().all(|late| !shown.contains(&late.token));
     battle.findings.demand(by_others, || format!("{video} shows {shown:?} after the late writes of {held:?}"));
     Ok(true)
+}
+
+/// Uploads a video. On a busy machine a process that stops itself may stand still only after it has gone on and
+/// published what it was to freeze over, and then answers nobody: it is continued.
+async fn publish(battle: &mut Battle, user: usize, victim: usize) -> Result<String, Failure> {
+    let process = battle.site.slots[victim].process.as_ref().ok_or("the armed worker is gone")?;
+    let mut publishing = std::pin::pin!(battle.users[user].publish(FIXTURES[1]));
+    loop {
+        tokio::select! {
+            published = &mut publishing => return published,
+            () = tokio::time::sleep(LEASE) => {
+                if process.is_stopped() {
+                    process.signal(Signal::CONT);
+                }
+            }
+        }
+    }
 }
 
 /// Waits until the frozen attempt has lost its lease: until another worker holds the job, or until that

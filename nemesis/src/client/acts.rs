@@ -96,9 +96,10 @@ impl User {
     pub async fn publish(&mut self, fixture: Fixture) -> Result<String, Failure> {
         let index = self.create().await?;
         let at = self.open(index, fixture).await?.ok_or("an upload of a new video is refused")?;
-        if self.deliver(index, at).await? {
-            self.complete(index, at).await?;
+        if !self.deliver(index, at).await? {
+            return Err("an upload of a new video takes no bytes".into());
         }
+        self.complete(index, at).await?;
         Ok(self.videos[index].id.clone())
     }
 
