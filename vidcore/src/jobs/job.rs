@@ -266,6 +266,31 @@ impl NewJob {
 }
 
 impl Job {
+    /// The job as it is once `new` is written.
+    #[cfg_attr(not(feature = "sqlite"), expect(dead_code, reason = "stores call it"))]
+    pub(crate) fn queued(new: &NewJob) -> Self {
+        Self {
+            id: new.id,
+            queue: new.queue.clone(),
+            kind: new.kind.clone(),
+            payload: new.payload.clone(),
+            state: JobState::Queued,
+            priority: new.priority,
+            run_at: new.run_at,
+            attempts: 0,
+            max_attempts: new.max_attempts,
+            progress: 0,
+            last_error: None,
+            death: None,
+            owner: new.owner,
+            video: new.video,
+            cancel_requested: false,
+            created_at: new.now,
+            updated_at: new.now,
+            finished_at: None,
+        }
+    }
+
     /// The hint that it is queued.
     pub fn hint(&self) -> JobHint {
         JobHint { queue: self.queue.clone(), job: self.id }

@@ -384,8 +384,8 @@ impl Runner {
         let fence = lease.fence();
         crate::failpoints::hit("after-claim");
         let context = JobContext::new(lease);
-        let beat = self.heart.attend(&context);
         let started = self.parts.clock.monotonic();
+        let beat = self.heart.attend(&context, started);
         let outcome = self.guarded(context.clone()).await;
         let asked_to_stop = beat.end();
         let kind = context.lease.job.kind.clone();

@@ -151,10 +151,9 @@ impl JobStore for SqliteStore {
             if let Some(existing) = existing {
                 return Ok(existing);
             }
-            if let Some(hint) = insert_all(db, vec![job.clone()], &[], now)?.pop() {
-                effects.hints.push(hint);
-            }
-            find(db, job.id)?.ok_or_else(|| refuse(JobError::NotFound))
+            let queued = Job::queued(&job);
+            effects.hints.extend(insert_all(db, vec![job], &[], now)?);
+            Ok(queued)
         })
         .await
     }
