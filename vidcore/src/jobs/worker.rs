@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
@@ -24,7 +24,7 @@ use crate::jobs::dispatcher::Dispatcher;
 use crate::jobs::heart::{Heart, Pulse};
 use crate::jobs::retry::RetryPolicy;
 use crate::jobs::{AfterFailure, Claim, JOB_RESUMES, JobError, JobHint, JobState, Lease, QueueName};
-use crate::notify::Notify;
+use crate::notify;
 use crate::store::{BoxError, Causes, Store};
 
 /// Longest error text kept with a job, in bytes.
@@ -123,7 +123,7 @@ pub struct WorkerParts {
     /// Where hints come from.
     pub dispatcher: Arc<dyn Dispatcher>,
     /// Where news comes from that a running job is to stop; without it, the next heartbeat tells.
-    pub notify: Arc<dyn Notify>,
+    pub notify: Arc<dyn notify::Notify>,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Jitter.
@@ -193,7 +193,16 @@ impl Worker {
             entropy: Arc::clone(&parts.entropy),
             entries: handlers.cron.clone(),
         };
-        let runner = Arc::new(Runner { parts, handlers, options, heart, stop: stop.clone(), abort: abort.clone() });
+        let runner = Arc::new(Runner {
+            slots: Arc::new(Semaphore::new(usize::from(options.concurrency.max(1)))),
+            freed: Notify::new(),
+            parts,
+            handlers,
+            options,
+            heart,
+            stop: stop.clone(),
+            abort: abort.clone(),
+        });
         let ticking = ticker.run(stop.clone());
         let task = tokio::spawn(async move {
             tokio::join!(run(runner), ticking);
@@ -226,7 +235,9 @@ impl Drop for Worker {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Claimed {
     Some,
-    /// Nothing is due, or no slot is free.
+    /// No slot is free, or as many jobs are being settled as may be.
+    Full,
+    /// Nothing is due.
     Nothing,
     /// The store did not answer.
     Failed,
@@ -237,6 +248,10 @@ struct Runner {
     handlers: Handlers,
     options: WorkerOptions,
     heart: Heart,
+    /// One permit for each handler that may run; given back when it has ended, before its job is settled.
+    slots: Arc<Semaphore>,
+    /// Told when a slot is given back.
+    freed: Notify,
     /// Fires when nothing more is to be claimed.
     stop: CancellationToken,
     /// Fires when the grace time is over: running jobs are given back.
@@ -245,24 +260,32 @@ struct Runner {
 
 async fn run(runner: Arc<Runner>) {
     let stop = runner.stop.clone();
-    let slots = Arc::new(Semaphore::new(usize::from(runner.options.concurrency.max(1))));
     let mut running = JoinSet::new();
     let mut next_sweep = Duration::ZERO;
-    let mut claimed = Claimed::Nothing;
+    // Whether the last claim that was made found something: then there is likely to be more.
+    let mut eager = false;
     while !stop.is_cancelled() {
         let now = runner.parts.clock.monotonic();
         if now >= next_sweep {
             runner.sweep().await;
             next_sweep = now + runner.options.sweep;
         }
-        claimed = runner.claim(&slots, &mut running, claimed).await;
         while running.try_join_next().is_some() {}
+        let claimed = runner.claim(&mut running, eager).await;
+        eager = claimed == Claimed::Some || (eager && claimed == Claimed::Full);
         match claimed {
             Claimed::Some => {}
+            Claimed::Full => tokio::select! {
+                () = stop.cancelled() => {}
+                () = runner.parts.clock.sleep(next_sweep.saturating_sub(runner.parts.clock.monotonic())) => {}
+                () = runner.freed.notified() => {}
+                Some(_) = running.join_next() => {}
+            },
             Claimed::Nothing => tokio::select! {
                 () = stop.cancelled() => {}
-                () = runner.wait(&slots, next_sweep) => {}
-                Some(_) = running.join_next(), if runner.minds_endings(&slots) => {}
+                () = runner.wait(next_sweep) => {}
+                // The end of a job makes room for another one of its owner.
+                Some(_) = running.join_next(), if runner.options.per_owner.is_some() => {}
             },
             // The job that could not be claimed is still due: without a pause this would spin.
             Claimed::Failed => tokio::select! {
@@ -275,18 +298,22 @@ async fn run(runner: Arc<Runner>) {
 }
 
 impl Runner {
-    /// Whether the end of a running job may make another one claimable.
-    fn minds_endings(&self, slots: &Semaphore) -> bool {
-        slots.available_permits() == 0 || self.options.per_owner.is_some()
+    /// How many jobs may be claimed now: one for each free slot, while no more jobs wait for their
+    /// settlement than there are slots.
+    fn room(&self, running: &JoinSet<()>) -> u16 {
+        let most = usize::from(self.options.concurrency.max(1)) * 2;
+        let room = self.slots.available_permits().min(most.saturating_sub(running.len()));
+        u16::try_from(room).unwrap_or(u16::MAX)
     }
 
-    /// Claims as many jobs as there are free slots.
-    async fn claim(self: &Arc<Self>, slots: &Arc<Semaphore>, running: &mut JoinSet<()>, before: Claimed) -> Claimed {
-        let free = u16::try_from(slots.available_permits()).unwrap_or(u16::MAX);
-        if free == 0 {
-            return Claimed::Nothing;
+    /// Claims as many jobs as there is room for. A job that is settled has left its slot: the next claim and
+    /// the settlements before it share a commit.
+    async fn claim(self: &Arc<Self>, running: &mut JoinSet<()>, eager: bool) -> Claimed {
+        let room = self.room(running);
+        if room == 0 {
+            return Claimed::Full;
         }
-        let leases = match self.lease(free, before).await {
+        let leases = match self.lease(room, eager).await {
             Ok(leases) => leases,
             Err(error) => {
                 tracing::warn!(error = %error, "claiming jobs failed and will be repeated");
@@ -295,20 +322,16 @@ impl Runner {
         };
         let claimed = if leases.is_empty() { Claimed::Nothing } else { Claimed::Some };
         for lease in leases {
-            let permit = Arc::clone(slots).try_acquire_owned().expect("as many were free as were claimed");
-            let runner = Arc::clone(self);
-            running.spawn(async move {
-                let _permit = permit;
-                runner.attempt(lease).await;
-            });
+            let slot = Arc::clone(&self.slots).try_acquire_owned().expect("as many were free as were claimed");
+            running.spawn(Arc::clone(self).attempt(lease, slot));
         }
         claimed
     }
 
     /// A cheap read first, so that an idle worker that is woken writes nothing; where the claim before
     /// found something, there is likely to be more.
-    async fn lease(&self, limit: u16, before: Claimed) -> Result<Vec<Lease>, JobError> {
-        if before != Claimed::Some && !self.is_anything_due().await? {
+    async fn lease(&self, limit: u16, eager: bool) -> Result<Vec<Lease>, JobError> {
+        if !eager && !self.is_anything_due().await? {
             return Ok(Vec::new());
         }
         // Asked again: the worker may have been told to stop while it looked.
@@ -342,14 +365,11 @@ impl Runner {
         }
     }
 
-    /// Waits for a hint, for the next delayed job, or for the next sweep. With every slot taken only
-    /// the sweep matters: hints stay for others.
-    async fn wait(&self, slots: &Semaphore, next_sweep: Duration) {
+    /// Waits for a hint, for the next delayed job, or for the next sweep. Who has no room does not come here:
+    /// hints stay for others.
+    async fn wait(&self, next_sweep: Duration) {
         let clock = &self.parts.clock;
         let mut pause = next_sweep.saturating_sub(clock.monotonic());
-        if slots.available_permits() == 0 {
-            return clock.sleep(pause).await;
-        }
         let queues = &self.handlers.queues;
         // Polled before the table is read, so that a hint given in between finds this worker waiting.
         let mut hint = self.parts.dispatcher.wait(queues);
@@ -380,13 +400,15 @@ impl Runner {
     }
 
     #[tracing::instrument(name = "job", skip_all, fields(job.id = %lease.job.id, job.kind = %lease.job.kind, token = lease.token))]
-    async fn attempt(self: Arc<Self>, lease: Lease) {
+    async fn attempt(self: Arc<Self>, lease: Lease, slot: OwnedSemaphorePermit) {
         let fence = lease.fence();
         crate::failpoints::hit("after-claim");
         let context = JobContext::new(lease);
         let started = self.parts.clock.monotonic();
         let beat = self.heart.attend(&context, started);
         let outcome = self.guarded(context.clone()).await;
+        drop(slot);
+        self.freed.notify_one();
         let asked_to_stop = beat.end();
         let kind = context.lease.job.kind.clone();
         let elapsed = self.parts.clock.monotonic().saturating_sub(started).as_secs_f64();
