@@ -1,31 +1,18 @@
-//! The worker: claims jobs, runs their handlers, keeps their leases alive, and settles them.
-//!
-//! Heartbeats run on a thread of their own with a small runtime, so that a handler which keeps every
-//! async thread busy does not lose its lease. Stopping means: claim nothing more, let running jobs
-//! finish for the grace time, then cancel them and give them back uncounted.
+//! The loop of a worker: claim, run, settle, sweep, wait; and its end.
 
-use std::collections::HashMap;
-use std::fmt;
-use std::num::NonZeroU32;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
-use async_trait::async_trait;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
-use crate::clock::Clock;
-use crate::entropy::{Entropy, EntropyExt};
-use crate::jobs::cron::{CronEntry, Ticker};
-use crate::jobs::dispatcher::Dispatcher;
-use crate::jobs::heart::{Heart, Pulse};
-use crate::jobs::retry::RetryPolicy;
-use crate::jobs::{AfterFailure, Claim, JOB_RESUMES, JobError, JobHint, JobState, Lease, QueueName};
-use crate::notify;
-use crate::store::{BoxError, Causes, Store};
+use crate::entropy::EntropyExt;
+use crate::jobs::heart::Heart;
+use crate::jobs::worker::{Handlers, JobContext, JobFailure, WorkerOptions, WorkerParts};
+use crate::jobs::{AfterFailure, Claim, JobError, JobState, Lease};
+use crate::store::Causes;
 
 /// Longest error text kept with a job, in bytes.
 const ERROR_LIMIT: usize = 2000;
@@ -36,200 +23,6 @@ const STORE_PAUSE: Duration = Duration::from_secs(1);
 /// How long a handler may take to stop once it is cancelled at shutdown; then it is left behind and
 /// its job given back all the same, which is safe because its token is worth nothing any more.
 const STOP_PATIENCE: Duration = Duration::from_secs(5);
-
-/// How a handler ends an attempt that did not succeed.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum JobFailure {
-    /// Another attempt may succeed.
-    #[error("{0}")]
-    Retry(#[source] BoxError),
-    /// No attempt can succeed; the text is for a person.
-    #[error("{0}")]
-    Permanent(String),
-    /// The cancel token fired and the handler stopped.
-    #[error("cancelled")]
-    Cancelled,
-    /// The lease is lost: another worker may own the job, nothing may be written.
-    #[error("lease is no longer held")]
-    Fenced,
-}
-
-/// What a handler works with.
-#[derive(Debug, Clone)]
-pub struct JobContext {
-    /// The job and the token under which every write is made.
-    pub lease: Lease,
-    /// Fires when the job is cancelled, its lease is lost, or the worker gives it back.
-    pub cancel: CancellationToken,
-    progress: Arc<AtomicU16>,
-}
-
-impl JobContext {
-    /// A context outside any worker, for tests of handlers.
-    pub fn new(lease: Lease) -> Self {
-        Self { lease, cancel: CancellationToken::new(), progress: Arc::new(AtomicU16::new(0)) }
-    }
-
-    /// Notes how far the job is, as a share from 0.0 to 1.0; the next heartbeat writes it.
-    pub fn progress(&self, share: f32) {
-        let permille = (share.clamp(0.0, 1.0) * 1000.0) as u16;
-        self.progress.fetch_max(permille, Ordering::Relaxed);
-    }
-
-    pub(crate) fn permille(&self) -> u16 {
-        self.progress.load(Ordering::Relaxed)
-    }
-}
-
-/// Runs the jobs of one kind.
-///
-/// # Contract
-/// * `run` may be called again for a job whose earlier attempt ended anyhow, also without a trace, so
-///   it is idempotent: what was published is found and left alone.
-/// * Every write names the lease's fence. When `cancel` fires, `run` stops soon.
-/// * A panic counts as a failed attempt.
-#[async_trait]
-pub trait JobHandler: fmt::Debug + Send + Sync + 'static {
-    /// Works on one attempt. `Ok` means the job is done, with what it causes: jobs, groups and changes are
-    /// written in the transaction that ends it, or not at all. Such causes carry no idempotency record.
-    async fn run(&self, context: JobContext) -> Result<Causes, JobFailure>;
-}
-
-/// How a worker works.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct WorkerOptions {
-    /// Jobs run at once, at least 1.
-    pub concurrency: u16,
-    /// How long a claim holds without a heartbeat.
-    pub lease: Duration,
-    /// How often a claim is renewed; at most a third of `lease`.
-    pub heartbeat: Duration,
-    /// How often expired claims and unannounced jobs are looked for.
-    pub sweep: Duration,
-    /// How long running jobs may go on at shutdown.
-    pub grace: Duration,
-    /// The most jobs of one owner that may run at once in one queue, over all workers; `None`: any number.
-    pub per_owner: Option<NonZeroU32>,
-    /// Delays between attempts.
-    pub retry: RetryPolicy,
-}
-
-/// What a worker is made of.
-#[derive(Debug, Clone)]
-pub struct WorkerParts {
-    /// The truth.
-    pub store: Arc<dyn Store>,
-    /// Where hints come from.
-    pub dispatcher: Arc<dyn Dispatcher>,
-    /// Where news comes from that a running job is to stop; without it, the next heartbeat tells.
-    pub notify: Arc<dyn notify::Notify>,
-    /// Time.
-    pub clock: Arc<dyn Clock>,
-    /// Jitter.
-    pub entropy: Arc<dyn Entropy>,
-    /// Shown in attempts, such as `host:pid`.
-    pub name: String,
-}
-
-/// Handlers by job kind and queue.
-#[derive(Debug, Clone, Default)]
-pub struct Handlers {
-    kinds: HashMap<String, Arc<dyn JobHandler>>,
-    queues: Vec<QueueName>,
-    cron: Vec<CronEntry>,
-}
-
-impl Handlers {
-    /// None yet.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Runs the jobs of `kind`, which wait in `queue`, with `handler`.
-    #[must_use]
-    pub fn with(mut self, queue: &str, kind: &str, handler: Arc<dyn JobHandler>) -> Self {
-        let queue = QueueName::new(queue);
-        if !self.queues.contains(&queue) {
-            self.queues.push(queue);
-        }
-        self.kinds.insert(kind.to_owned(), handler);
-        self
-    }
-
-    /// Writes a job at every moment of a schedule; [`with`](Self::with) says who runs it.
-    #[must_use]
-    pub fn cron(mut self, entry: CronEntry) -> Self {
-        self.cron.push(entry);
-        self
-    }
-}
-
-/// A running worker. Dropping it cancels its jobs and gives them back; [`stop`](Worker::stop) drains.
-#[derive(Debug)]
-pub struct Worker {
-    stop: CancellationToken,
-    abort: CancellationToken,
-    task: tokio::task::JoinHandle<()>,
-}
-
-impl Worker {
-    /// Starts a worker on the current tokio runtime.
-    ///
-    /// # Errors
-    /// [`std::io::Error`] if the heartbeat thread cannot be started.
-    pub fn start(parts: WorkerParts, handlers: Handlers, options: WorkerOptions) -> std::io::Result<Self> {
-        let (stop, abort) = (CancellationToken::new(), CancellationToken::new());
-        let pulse = Pulse {
-            store: Arc::clone(&parts.store),
-            clock: Arc::clone(&parts.clock),
-            every: options.heartbeat,
-            lease: options.lease,
-        };
-        let heart = Heart::start(pulse, parts.notify.subscribe())?;
-        let ticker = Ticker {
-            store: Arc::clone(&parts.store),
-            clock: Arc::clone(&parts.clock),
-            entropy: Arc::clone(&parts.entropy),
-            entries: handlers.cron.clone(),
-        };
-        let runner = Arc::new(Runner {
-            slots: Arc::new(Semaphore::new(usize::from(options.concurrency.max(1)))),
-            freed: Notify::new(),
-            parts,
-            handlers,
-            options,
-            heart,
-            stop: stop.clone(),
-            abort: abort.clone(),
-        });
-        let ticking = ticker.run(stop.clone());
-        let task = tokio::spawn(async move {
-            tokio::join!(run(runner), ticking);
-        });
-        Ok(Self { stop, abort, task })
-    }
-
-    /// Claims nothing more, lets running jobs finish for the grace time, then cancels them and gives
-    /// them back uncounted. A handler that does not stop within 5 s of that is left behind.
-    pub async fn stop(mut self) {
-        self.stop.cancel();
-        // The task ends by itself: it bounds its own drain.
-        let _ = (&mut self.task).await;
-    }
-
-    /// Asks the worker to stop without waiting for it.
-    pub fn begin_stop(&self) {
-        self.stop.cancel();
-    }
-}
-
-impl Drop for Worker {
-    fn drop(&mut self) {
-        self.stop.cancel();
-        self.abort.cancel();
-    }
-}
 
 /// What came of an attempt to claim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -243,22 +36,23 @@ enum Claimed {
     Failed,
 }
 
-struct Runner {
-    parts: WorkerParts,
-    handlers: Handlers,
-    options: WorkerOptions,
-    heart: Heart,
+pub(super) struct Runner {
+    pub(super) parts: WorkerParts,
+    pub(super) handlers: Handlers,
+    pub(super) options: WorkerOptions,
+    pub(super) heart: Heart,
     /// One permit for each handler that may run; given back when it has ended, before its job is settled.
-    slots: Arc<Semaphore>,
+    pub(super) slots: Arc<Semaphore>,
     /// Told when a slot is given back.
-    freed: Notify,
+    pub(super) freed: Notify,
     /// Fires when nothing more is to be claimed.
-    stop: CancellationToken,
+    pub(super) stop: CancellationToken,
     /// Fires when the grace time is over: running jobs are given back.
-    abort: CancellationToken,
+    pub(super) abort: CancellationToken,
 }
 
-async fn run(runner: Arc<Runner>) {
+/// Works until it is told to stop, and drains.
+pub(super) async fn run(runner: Arc<Runner>) {
     let stop = runner.stop.clone();
     let mut running = JoinSet::new();
     let mut next_sweep = Duration::ZERO;
@@ -535,21 +329,4 @@ fn shorten(mut text: String) -> String {
         text.truncate(end);
     }
     text
-}
-
-/// Told by commits: passes the hints of this process on to its dispatcher.
-#[derive(Debug)]
-pub struct AnnounceJobs(pub Arc<dyn Dispatcher>);
-
-impl crate::store::CommitObserver for AnnounceJobs {
-    fn committed(&self, committed: &crate::store::Committed) {
-        let hints: &[JobHint] = &committed.jobs;
-        if !hints.is_empty() {
-            self.0.announce(hints);
-        }
-        // What a paused queue holds was announced long ago.
-        if committed.changes.iter().any(|change| change.topic == JOB_RESUMES) {
-            self.0.wake_all();
-        }
-    }
 }
