@@ -24,7 +24,7 @@ const QUEUES: [&str; 2] = ["a", "b"];
 const LEASE: Duration = Duration::from_millis(50);
 
 /// Series tried where nothing else is asked for.
-const CASES: u32 = 40;
+const CASES: u32 = 150;
 
 #[derive(Debug, Clone)]
 struct Wanted {
