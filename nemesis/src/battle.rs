@@ -89,6 +89,7 @@ impl Battle {
             let of_user = rng.fork();
             let mut user = User::sign_up(caller, number, of_user, findings.clone(), Arc::clone(&ledger)).await?;
             (user.enqueues, user.gives_up) = (terms.embedding, terms.embedding);
+            user.encodes = terms.transcoder == "ffmpeg";
             users.push(user);
         }
         let oracle = Oracle::new(site.data(), findings.clone(), Arc::clone(&ledger))?;
@@ -157,6 +158,8 @@ impl Battle {
             self.oracle.judge_effects(&self.history, &effects.all())?;
             self.figures.effects = effects.all().values().map(Vec::len).sum();
         }
+        let told = self.site.examine().await?;
+        self.findings.demand(told.is_ok(), || format!("`vidserver doctor --deep` beside everybody: {told:?}"));
         let well = self.site.stop().await?;
         self.findings.demand(well, || "a process that was asked to stop did not end well".to_owned());
         for panic in self.site.panics() {
@@ -167,7 +170,7 @@ impl Battle {
         self.figures.published = self.ledger.published();
         self.figures.acknowledged = self.history.acknowledged();
         self.figures.maybe = self.history.maybe();
-        self.figures.orphans = self.oracle.orphans;
+        self.figures.collected = self.oracle.collected;
         Ok(())
     }
 }

@@ -86,8 +86,8 @@ pub struct Figures {
     pub frozen_workers: u32,
     /// Processes frozen while they held the database's lock.
     pub frozen_holders: u32,
-    /// Objects that belong to nothing.
-    pub orphans: usize,
+    /// Objects, whole or not, that belonged to nobody and were collected.
+    pub collected: usize,
     /// Broken promises.
     pub violations: usize,
 }
@@ -109,7 +109,7 @@ impl Figures {
         self.tally.rescued += more.tally.rescued;
         self.frozen_workers += more.frozen_workers;
         self.frozen_holders += more.frozen_holders;
-        self.orphans += more.orphans;
+        self.collected += more.collected;
         self.violations += more.violations;
     }
 
@@ -133,7 +133,7 @@ impl Figures {
             ("effects outside", self.effects as u64),
             ("jobs rescued", self.tally.rescued),
             ("late writes fenced", self.tally.fenced),
-            ("objects to collect", self.orphans as u64),
+            ("objects collected", self.collected as u64),
             ("violations", self.violations as u64),
         ];
         rows.extend(named.map(|(name, value)| (name.to_owned(), value.to_string())));

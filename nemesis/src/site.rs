@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
@@ -21,6 +21,9 @@ pub const LEASE: Duration = Duration::from_millis(900);
 
 /// How long an armed process is left alone, so that it may come by its point.
 const ON_ITS_WAY: Duration = Duration::from_millis(4000);
+
+/// The same where it has to encode before it puts something.
+const ENCODING: Duration = Duration::from_millis(10_000);
 
 /// How long a write waits for another process's lock.
 pub const BUSY_TIMEOUT: Duration = Duration::from_millis(1000);
@@ -44,6 +47,10 @@ sweep_ms = 200
 grace_ms = 500
 retry_base_ms = 50
 retry_cap_ms = 500
+
+# Once a year: nobody but the judge collects, so that what kills leave behind is counted.
+[housekeeping]
+collect_every_s = 31536000
 "#;
 
 /// Where the programs under test are.
@@ -102,13 +109,15 @@ pub struct Slot {
     /// What it was armed with.
     pub armed: Option<Armament>,
     started: Instant,
+    /// How long after its start it is left alone if it is armed.
+    left_alone: Duration,
     lives: u32,
 }
 
 impl Slot {
     /// Whether it is armed and has not had the time yet to come by its point.
     pub fn is_on_its_way(&self) -> bool {
-        self.armed.is_some_and(|armed| armed.point != MID_DRAIN) && self.started.elapsed() < ON_ITS_WAY
+        self.armed.is_some_and(|armed| armed.point != MID_DRAIN) && self.started.elapsed() < self.left_alone
     }
 }
 
@@ -136,8 +145,11 @@ impl Site {
         std::fs::create_dir_all(root.join("logs"))?;
         std::fs::write(root.join("config.toml"), config())?;
         let server = if pairing.works_inside() { Role::ServerAndWorker } else { Role::Server };
-        let slot =
-            |name: String, role| Slot { name, role, process: None, armed: None, started: Instant::now(), lives: 0 };
+        let left_alone = if setting.transcoder == "ffmpeg" { ENCODING } else { ON_ITS_WAY };
+        let slot = |name: String, role| {
+            let (started, lives) = (Instant::now(), 0);
+            Slot { name, role, process: None, armed: None, started, left_alone, lives }
+        };
         let mut slots = vec![slot("server".to_owned(), server)];
         let redis = if pairing.redis { Some(Redis::somewhere()?) } else { None };
         slots.extend((1..=pairing.workers).map(|number| slot(format!("worker-{number}"), Role::Worker)));
@@ -257,6 +269,23 @@ impl Site {
             self.address.send_replace(address);
         }
         Ok(())
+    }
+
+    /// Runs `vidserver doctor --deep` beside everybody, as an operator would; what it says is an error unless
+    /// it finds nothing and exits with 0.
+    ///
+    /// # Errors
+    /// It has not been built, or takes too long.
+    pub async fn examine(&self) -> Result<Result<(), String>, Failure> {
+        let mut command = tokio::process::Command::new(beside_this("nemesis-vidserver")?);
+        command.env_clear().args(["doctor", "--deep", "--config"]).arg(self.root.join("config.toml"));
+        command.arg("--data-dir").arg(self.data()).stdin(Stdio::null()).kill_on_drop(true);
+        let output = tokio::time::timeout(BOUND, command.output()).await??;
+        if output.status.success() {
+            return Ok(Ok(()));
+        }
+        let words = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+        Ok(Err(format!("{}: {}", output.status, words.concat())))
     }
 
     /// Asks everybody to stop, as an operator would, and waits until they have; `false` if one did not

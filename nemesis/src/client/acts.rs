@@ -75,7 +75,8 @@ impl User {
 
     /// Walks an upload from its opening to its completion, or gives it up on the way.
     async fn upload(&mut self, index: usize) -> Result<(), Failure> {
-        let fixture = FIXTURES[[0, 0, 1, 1, 2][self.rng.usize(0..5)]];
+        let files: &[usize] = if self.encodes { &[0, 0, 0, 1, 1, 1, 2, 3] } else { &[0, 0, 1, 1, 2] };
+        let fixture = FIXTURES[files[self.rng.usize(0..files.len())]];
         let Some(at) = self.open(index, fixture).await? else { return Ok(()) };
         match self.rng.u8(0..20) {
             0 => return Ok(()),

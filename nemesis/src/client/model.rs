@@ -11,11 +11,12 @@ pub struct Fixture {
     pub good: bool,
 }
 
-/// Two videos and a file that is none.
-pub const FIXTURES: [Fixture; 3] = [
+/// Two videos of one rendition each, a file that is none, and a video of two renditions.
+pub const FIXTURES: [Fixture; 4] = [
     Fixture { bytes: include_bytes!("../../../fixtures/landscape.mp4"), good: true },
     Fixture { bytes: include_bytes!("../../../fixtures/no-audio.mp4"), good: true },
     Fixture { bytes: include_bytes!("../../../fixtures/text.mp4"), good: false },
+    Fixture { bytes: include_bytes!("../../../fixtures/demo.mp4"), good: true },
 ];
 
 /// An upload whose opening was acknowledged.

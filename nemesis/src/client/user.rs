@@ -36,6 +36,8 @@ pub struct User {
     /// Whether jobs have so few attempts that kills may use them up: a file may then be rejected, and a
     /// video fail, with a reason.
     pub gives_up: bool,
+    /// Whether files are encoded: then some have two renditions, which are made side by side.
+    pub encodes: bool,
     keys: u64,
 }
 
@@ -71,6 +73,7 @@ impl User {
             ledger,
             enqueues: false,
             gives_up: false,
+            encodes: false,
             keys: 0,
         })
     }

@@ -2,18 +2,17 @@
 
 mod effects;
 mod leases;
+mod objects;
 mod promises;
+mod renditions;
 mod rows;
 mod users;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use vidcore::clock::{Clock, SystemClock};
-use vidcore::doctor::{Check, Report};
-use vidcore::storage::objects::Objects;
-use vidcore::store::sqlite::{FILE_NAME, Migrations, SqliteOptions, SqliteStore};
+use vidcore::store::sqlite::FILE_NAME;
 
 pub use rows::{Attempt, Counts, Rows};
 
@@ -39,8 +38,8 @@ pub struct Oracle {
     findings: Findings,
     ledger: Arc<Ledger>,
     leases: Leases,
-    /// Objects that belong to nothing, as of the last examination.
-    pub orphans: usize,
+    /// Objects, whole or not, that belonged to nobody and were collected after the rounds.
+    pub collected: usize,
 }
 
 impl Oracle {
@@ -50,7 +49,7 @@ impl Oracle {
     /// The system starts no thread.
     pub fn new(data: PathBuf, findings: Findings, ledger: Arc<Ledger>) -> Result<Self, Failure> {
         let leases = Leases::watch(data.join(FILE_NAME))?;
-        Ok(Self { data, findings, ledger, leases, orphans: 0 })
+        Ok(Self { data, findings, ledger, leases, collected: 0 })
     }
 
     /// Its own connection to the rows.
@@ -91,8 +90,8 @@ impl Oracle {
     /// # Errors
     /// The server, the database or the objects cannot be read.
     pub async fn judge(&mut self, users: &mut [User]) -> Result<(), Failure> {
-        self.invariants().await?;
         let rows = self.rows()?;
+        self.invariants(&rows).await?;
         let attempts = rows.attempts()?;
         one_holder_at_a_time(&attempts, &self.findings);
         self.leases.check(&attempts, &self.findings);
@@ -120,15 +119,10 @@ impl Oracle {
         effects::check(&history.read()?, effects, &self.rows()?, &self.findings)
     }
 
-    /// The platform's own checks over rows and objects, every object hashed. They only read.
-    async fn invariants(&mut self) -> Result<(), Failure> {
-        let report = examine(&self.data).await?;
-        self.orphans = report.findings.iter().filter(|finding| finding.check == Check::Orphan).count();
-        // What a kill leaves behind is garbage until it is collected; counted, and shown at the end.
-        for finding in report.findings.iter().filter(|finding| finding.check != Check::Orphan) {
-            self.findings.add(finding.to_string());
-        }
-        Ok(())
+    /// What must always be true of rows and objects, once what kills left behind is collected.
+    async fn invariants(&mut self, rows: &Rows) -> Result<(), Failure> {
+        self.collected += objects::check(&self.data, rows, &self.findings).await?;
+        renditions::check(rows, &self.findings)
     }
 }
 
@@ -140,13 +134,4 @@ fn one_holder_at_a_time(attempts: &[Attempt], findings: &Findings) {
         let over = before.outcome.as_deref() == Some("done");
         findings.demand(!over, || format!("a job was claimed after it was done: {before:?} and {after:?}"));
     }
-}
-
-async fn examine(data: &Path) -> Result<Report, Failure> {
-    let mut options = SqliteOptions::new(data.join(FILE_NAME));
-    options.migrations = Migrations::Expect(BOUND);
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-    let store = tokio::task::spawn_blocking(move || SqliteStore::open(&options, clock, Vec::new())).await??;
-    let objects = Objects::local(&data.join("objects"))?;
-    Ok(vidcore::doctor::examine(&store, &objects, true).await?)
 }

@@ -67,20 +67,16 @@ impl Rows {
         Ok(Self(connection))
     }
 
-    /// The jobs on videos and uploads that are not over, each with its kind and state.
+    /// The jobs that are not over, of whatever queue, each with its kind and state.
     ///
     /// # Errors
     /// SQLite's own.
     pub fn live_jobs(&self) -> Result<Vec<String>, Failure> {
-        self.all(
-            "SELECT id, kind, state, attempts, last_error FROM jobs
-             WHERE state IN ('queued', 'leased') AND queue IN ('video', 'media', 'uploads', 'ledger')",
-            |row| {
-                let (kind, state): (String, String) = (row.get(1)?, row.get(2)?);
-                let (attempts, error): (i64, Option<String>) = (row.get(3)?, row.get(4)?);
-                Ok(format!("{} {kind} {state} after {attempts} attempts, {error:?}", job(row, 0)?))
-            },
-        )
+        self.all("SELECT id, kind, state, attempts, last_error FROM jobs WHERE state IN ('queued', 'leased')", |row| {
+            let (kind, state): (String, String) = (row.get(1)?, row.get(2)?);
+            let (attempts, error): (i64, Option<String>) = (row.get(3)?, row.get(4)?);
+            Ok(format!("{} {kind} {state} after {attempts} attempts, {error:?}", job(row, 0)?))
+        })
     }
 
     /// How many jobs have come to their end.
@@ -207,7 +203,11 @@ impl Rows {
         Ok(self.0.prepare_cached(sql)?.query_row([id.as_bytes()], |row| row.get(0)).optional()?)
     }
 
-    fn all<T>(&self, sql: &str, read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>) -> Result<Vec<T>, Failure> {
+    pub(super) fn all<T>(
+        &self,
+        sql: &str,
+        read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
+    ) -> Result<Vec<T>, Failure> {
         Ok(self.0.prepare_cached(sql)?.query_map([], read)?.collect::<rusqlite::Result<_>>()?)
     }
 }

@@ -8,8 +8,13 @@ use vidcore::testkit::require;
 
 use crate::process::{Client, Program};
 
+/// A clip of which ffmpeg makes one rendition.
 pub(crate) fn clip() -> Vec<u8> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/landscape.mp4");
+    fixture("landscape.mp4")
+}
+
+fn fixture(name: &str) -> Vec<u8> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures").join(name);
     std::fs::read(path).expect("the fixture is there")
 }
 
@@ -17,11 +22,16 @@ pub(crate) fn folder() -> tempfile::TempDir {
     tempfile::tempdir().expect("a temporary folder")
 }
 
-/// Walks until the armed program dies, starts it again, goes on to playback, and examines the rest.
 async fn survives(point: &str, transcoder: &str) {
+    assert_eq!(1, survives_with(clip(), point, transcoder).await);
+}
+
+/// Walks until the armed program dies, starts it again, goes on to playback, and examines the rest. Returns
+/// how many renditions there are then, all of them ready.
+async fn survives_with(bytes: Vec<u8>, point: &str, transcoder: &str) -> usize {
     let folder = folder();
     let mut armed = Program::start(folder.path(), transcoder, Some(point));
-    let client = Client::begin(&armed, clip()).await;
+    let client = Client::begin(&armed, bytes.clone()).await;
     let received = client.put(&armed).await;
     let completed = received && client.complete(&armed).await;
     armed.wait_for_death();
@@ -33,14 +43,15 @@ async fn survives(point: &str, transcoder: &str) {
     if !completed {
         assert!(client.complete(&server).await);
     }
-    client.wait_until_ready(&server).await;
+    let renditions = client.wait_until_ready(&server).await;
     let played = client.play(&server).await;
     match transcoder {
-        "simulated" => assert_eq!(clip(), played),
+        "simulated" => assert_eq!(bytes, played),
         _ => assert!(played.starts_with(b"#EXTM3U")),
     }
     server.stop();
     nothing_is_wrong_in(folder.path().to_owned()).await;
+    renditions
 }
 
 /// The invariants, over database and objects, hashes included, once what killed attempts put is collected.
@@ -99,7 +110,8 @@ async fn a_kill_in_the_middle_of_an_ffmpeg_encoding_finishes_by_itself() {
 #[tokio::test]
 async fn a_kill_between_publishing_ffmpegs_first_rendition_and_the_second_makes_both() {
     if require("ffmpeg", on_path("ffmpeg")) {
-        survives("published-before-done", "ffmpeg").await;
+        let renditions = survives_with(fixture("demo.mp4"), "published-before-done", "ffmpeg").await;
+        assert_eq!(2, renditions);
     }
 }
 

@@ -172,14 +172,14 @@ impl Client {
         }
     }
 
-    /// Waits until the video is ready and every rendition is settled.
-    pub(crate) async fn wait_until_ready(&self, server: &Program) {
+    /// Waits until the video is ready and every rendition is; returns how many there are.
+    pub(crate) async fn wait_until_ready(&self, server: &Program) -> usize {
         let begun = Instant::now();
         loop {
             let status = self.get(server, &format!("/videos/{}/status", self.video)).await;
             let renditions = status["renditions"].as_array().cloned().unwrap_or_default();
             if status["status"] == "ready" && renditions.iter().all(|rendition| rendition["status"] == "ready") {
-                return;
+                return renditions.len();
             }
             assert!(begun.elapsed() < BOUND, "the video does not become ready: {status}");
             tokio::time::sleep(Duration::from_millis(50)).await;
