@@ -242,7 +242,7 @@ async fn verifying(parts: &Parts, subject: &str) -> Result<Note, ExamineError> {
     let Some(upload) = parts.store.upload(id).await.map_err(upload_error)? else {
         return Ok(done(false, ""));
     };
-    let causes = Causes::none().job(verify_job(parts, upload.user, id, parts.now()));
+    let causes = Causes::none().job(verify_job(parts, &upload, parts.now()));
     Ok(done(run(parts, Repair::Verify(id), causes).await?, "The job that verifies it was written again."))
 }
 

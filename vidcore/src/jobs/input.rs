@@ -34,6 +34,10 @@ pub(super) fn check_new(job: NewJob) -> Result<NewJob, JobError> {
     {
         problems.push(FieldProblem::new("/unique_key", format!("between 1 and {MAX_UNIQUE_KEY} characters")));
     }
+    if job.group.is_some() {
+        problems
+            .push(FieldProblem::new("/group", "none: a group is written with its members, by what a handler causes"));
+    }
     if let Some(next) = &job.on_dead {
         check_work("/on_dead", &next.kind, &next.payload, next.max_attempts, &mut problems);
     }

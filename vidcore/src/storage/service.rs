@@ -11,7 +11,7 @@ use serde_json::json;
 use crate::auth::Actor;
 use crate::clock::Timestamp;
 use crate::entropy::EntropyExt;
-use crate::id::{JobId, UploadId, UserId, VideoId};
+use crate::id::{JobId, UploadId, VideoId};
 use crate::idempotency::IdempotencyKey;
 use crate::invalid::FieldProblem;
 use crate::jobs::{FollowUp, NewJob, UPLOADS_QUEUE};
@@ -260,8 +260,9 @@ impl Uploads {
         key: Option<IdempotencyKey>,
     ) -> Result<Outcome<UploadView>, UploadError> {
         let now = self.parts.now();
-        let causes =
-            Causes::none().idempotent(self.parts.remember(key)).job(verify_job(&self.parts, actor.user, id, now));
+        let upload = self.parts.store.upload(id).await?.filter(|upload| upload.user == actor.user);
+        let job = verify_job(&self.parts, &upload.ok_or(UploadError::NotFound)?, now);
+        let causes = Causes::none().idempotent(self.parts.remember(key)).job(job);
         let outcome = self.parts.store.complete_upload(id, actor.user, now, causes).await?;
         Ok(outcome.map(|upload| self.view(upload)))
     }
@@ -341,14 +342,16 @@ impl Uploads {
     }
 }
 
-/// The job that verifies a received upload. At most one is live for each.
-pub(crate) fn verify_job(parts: &Parts, user: UserId, id: UploadId, now: Timestamp) -> NewJob {
-    let payload = json!(VerifyPayload { upload: id });
+/// The job that verifies a received upload. At most one is live for each. It is tried more often than others: what
+/// ends it is the end of the only copy of somebody's file.
+pub(crate) fn verify_job(parts: &Parts, upload: &Upload, now: Timestamp) -> NewJob {
+    let payload = json!(VerifyPayload { upload: upload.id });
     let job = JobId::new(now, &*parts.entropy);
     NewJob {
-        max_attempts: parts.settings.worker.max_attempts,
-        unique_key: Some(format!("{VERIFY_UPLOAD}:{id}")),
-        owner: Some(user),
+        max_attempts: parts.settings.uploads.verify_attempts,
+        unique_key: Some(format!("{VERIFY_UPLOAD}:{}", upload.id)),
+        owner: Some(upload.user),
+        video: Some(upload.video),
         on_dead: Some(FollowUp {
             id: JobId::new(now, &*parts.entropy),
             kind: GIVE_UP_UPLOAD.to_owned(),

@@ -37,6 +37,10 @@ use settle::{Ending, end_attempt, finish, finish_done, free_expired, requeue};
 /// What a step of priority is worth: a job of one more step goes before those a minute older.
 const PRIORITY_STEP_MS: i64 = 60_000;
 
+/// How far from now a moment may lie that was written by a clock which was right: no lease and no slot of a
+/// schedule does.
+const CLOCK_SLACK: Duration = Duration::from_secs(86_400);
+
 /// The most attempts shown of one job.
 const ATTEMPTS_SHOWN: u16 = 100;
 
@@ -69,14 +73,14 @@ pub(crate) fn cancel_of_video(
     effects: &mut Effects,
 ) -> rusqlite::Result<()> {
     for queue in queues {
-        // Index jobs_video.
+        // By the video's few jobs: left to itself, SQLite goes by the queue's many.
         db.prepare_cached(
-            "UPDATE jobs SET state = 'cancelled', finished_at_ms = :now, updated_at_ms = :now
+            "UPDATE jobs INDEXED BY jobs_video SET state = 'cancelled', finished_at_ms = :now, updated_at_ms = :now
              WHERE video_id = :video AND queue = :queue AND state = 'queued'",
         )?
         .execute(named_params! {":video": video, ":queue": queue, ":now": now})?;
         let mut stop = db.prepare_cached(
-            "UPDATE jobs SET cancel_requested = 1, on_dead = NULL, unique_key = NULL
+            "UPDATE jobs INDEXED BY jobs_video SET cancel_requested = 1, on_dead = NULL, unique_key = NULL
              WHERE video_id = :video AND queue = :queue AND state = 'leased' RETURNING id",
         )?;
         for job in stop.query_map(named_params! {":video": video, ":queue": queue}, |row| row.get::<_, JobId>(0))? {

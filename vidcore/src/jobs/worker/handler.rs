@@ -96,6 +96,11 @@ impl Handlers {
         self
     }
 
+    /// The queues whose jobs they run.
+    pub fn queues(&self) -> &[QueueName] {
+        &self.queues
+    }
+
     /// Writes a job at every moment of a schedule; [`with`](Self::with) says who runs it.
     #[must_use]
     pub fn cron(mut self, entry: CronEntry) -> Self {

@@ -280,6 +280,8 @@ macro_rules! job_store_contract {
                 a_moment_of_a_schedule_has_one_job_whatever_the_number_of_nodes,
                 a_schedule_waits_for_its_last_job,
                 an_earlier_moment_is_never_made_up_for,
+                a_schedule_noted_by_a_wrong_clock_begins_anew,
+                a_lease_given_by_a_wrong_clock_is_freed,
                 a_job_keeps_the_history_of_its_claims,
                 ended_jobs_are_kept_for_their_time,
                 an_enqueued_job_wakes_a_waiter,
