@@ -303,6 +303,7 @@ async fn a_job_that_breaks_rules_is_refused_with_all_of_them_and_not_written() {
     let desk = Desk::open().await;
     let on_dead = FollowUp {
         id: JobId::new(desk.platform.now(), &SystemEntropy),
+        queue: None,
         kind: "settle".to_owned(),
         payload: json!("x".repeat(65_536)),
         max_attempts: 1,

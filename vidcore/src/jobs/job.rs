@@ -164,11 +164,14 @@ pub struct NewJobGroup {
     pub next: NewJob,
 }
 
-/// The job that follows when another dies or is cancelled. Runs in the same queue, for the same owner and video.
+/// The job that follows when another dies or is cancelled. Runs for the same owner and video.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct FollowUp {
     /// Its id, drawn when the first job is made.
     pub id: JobId,
+    /// Which workers may claim it; `None`: those of the job that died.
+    #[serde(default)]
+    pub queue: Option<QueueName>,
     /// Which handler runs it.
     pub kind: String,
     /// What the handler needs.
@@ -223,7 +226,7 @@ impl FollowUp {
     pub fn after(self, job: &Job, now: Timestamp) -> NewJob {
         NewJob {
             id: self.id,
-            queue: job.queue.clone(),
+            queue: self.queue.unwrap_or_else(|| job.queue.clone()),
             kind: self.kind,
             payload: self.payload,
             priority: 0,

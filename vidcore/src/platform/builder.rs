@@ -326,7 +326,7 @@ fn long_jobs(parts: &Arc<Parts>, own: Handlers) -> Handlers {
     own.with(MEDIA_QUEUE, MAKE_RENDITION, Arc::new(MakeRendition(Arc::clone(parts))))
         .with(MEDIA_QUEUE, MAKE_POSTER, picture(Picture::Poster))
         .with(MEDIA_QUEUE, MAKE_STORYBOARD, picture(Picture::Storyboard))
-        // A follow-up stays in the queue of the job it follows.
+        // Last words of jobs from before they had a queue of their own.
         .with(MEDIA_QUEUE, SETTLE_VIDEO, Arc::new(Settle(Arc::clone(parts))))
         // These waited in this queue before they had one of their own.
         .with(MEDIA_QUEUE, PROCESS_VIDEO, Arc::new(ProcessVideo(Arc::clone(parts))))

@@ -354,6 +354,7 @@ pub(crate) fn verify_job(parts: &Parts, upload: &Upload, now: Timestamp) -> NewJ
         video: Some(upload.video),
         on_dead: Some(FollowUp {
             id: JobId::new(now, &*parts.entropy),
+            queue: None,
             kind: GIVE_UP_UPLOAD.to_owned(),
             payload: payload.clone(),
             max_attempts: 50,

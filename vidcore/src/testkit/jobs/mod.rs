@@ -129,6 +129,7 @@ impl JobHarness {
     pub fn follow_up(&self) -> FollowUp {
         FollowUp {
             id: self.job_id(),
+            queue: None,
             kind: "follow_up".to_owned(),
             payload: serde_json::json!({"after": "death"}),
             max_attempts: 5,

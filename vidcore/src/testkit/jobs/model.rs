@@ -448,7 +448,7 @@ impl JobModel {
             video: of.video,
             ..NewJob::new(
                 JobId::from_bytes(number.to_be_bytes()),
-                of.queue.as_str(),
+                follow_up.queue.as_ref().unwrap_or(&of.queue).as_str(),
                 &follow_up.kind,
                 follow_up.payload,
                 now,

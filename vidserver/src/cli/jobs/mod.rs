@@ -45,7 +45,7 @@ enum JobsCommand {
         /// The job
         id: JobId,
     },
-    /// Ask a job to stop: a queued one at once, a running one at its next heartbeat
+    /// Ask a job to stop: a queued one ends at once, a running one soon
     Cancel {
         /// The job
         id: JobId,
