@@ -17,7 +17,7 @@ use vidcore::id::JobId;
 use vidcore::jobs::{QueueName, is_name};
 
 use self::output::Form;
-use super::{CommandError, say, visit};
+use super::{CommandError, printable, say, visit};
 use crate::config::Config;
 
 /// `vidserver jobs` with what follows.
