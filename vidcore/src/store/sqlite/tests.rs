@@ -16,6 +16,8 @@ use crate::store::{CommitObserver, Committed};
 use crate::testkit::TestStore;
 use crate::testkit::store::PATIENCE;
 
+mod full_disk;
+
 /// Notes the changes of each group, in the order of commits.
 #[derive(Debug, Default)]
 struct Groups(Mutex<Vec<Vec<String>>>);
