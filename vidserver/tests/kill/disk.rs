@@ -56,6 +56,9 @@ fn copy_into(to: &Path, from: &Path) {
         let (from, to) = (entry.path(), to.join(entry.file_name()));
         if from.is_dir() {
             std::fs::create_dir(&to).expect("a new folder");
+            // Keys are refused that others may read.
+            let mode = entry.metadata().expect("it is there").permissions();
+            std::fs::set_permissions(&to, mode).expect("it is ours");
             copy_into(&to, &from);
         } else if entry.file_name() != BALLAST {
             std::fs::copy(&from, &to).expect("a file");
