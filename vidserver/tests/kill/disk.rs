@@ -42,11 +42,9 @@ impl Disk {
         std::fs::remove_file(self.path().join(BALLAST)).expect("it was filled");
     }
 
-    /// Everything that is on it, elsewhere. Nothing may be writing.
-    pub(crate) fn copy(&self) -> tempfile::TempDir {
-        let copy = tempfile::tempdir().expect("a temporary folder");
-        copy_into(copy.path(), &self.path());
-        copy
+    /// Puts everything that is on it into a folder that is there. Nothing may be writing.
+    pub(crate) fn copy_to(&self, folder: &Path) {
+        copy_into(folder, &self.path());
     }
 }
 

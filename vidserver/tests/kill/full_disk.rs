@@ -56,12 +56,16 @@ async fn only_writes_are_refused(server: &Program, client: &Client) {
 }
 
 /// Of those acknowledged, none is missing and nothing is wrong, once the program has ended.
-async fn all_end_ready(server: Program, disk: &Disk, clients: &[Client]) {
+async fn all_end_ready(server: Program, disks: &[(&Disk, &str)], clients: &[Client]) {
     for client in clients {
         client.wait_until_ready(&server).await;
     }
     server.stop();
-    nothing_is_wrong_in(disk.copy().path().to_owned()).await;
+    let copy = folder();
+    for (disk, place) in disks {
+        disk.copy_to(&copy.path().join(place));
+    }
+    nothing_is_wrong_in(copy.path().to_owned()).await;
 }
 
 /// How many jobs are queued in the database at `data_dir`.
@@ -96,9 +100,11 @@ async fn jobs_that_cannot_be_claimed_on_a_full_disk_wait_and_run_once_there_is_r
     disk.fill();
     server.wait_for_log("claiming jobs failed", 2);
     only_writes_are_refused(&server, &clients[0]).await;
-    assert!(queued(disk.copy().path()).await > 0, "there was nothing to claim");
+    let copy = tempfile::tempdir().expect("a temporary folder");
+    disk.copy_to(copy.path());
+    assert!(queued(copy.path()).await > 0, "there was nothing to claim");
     disk.make_room();
-    all_end_ready(server, &disk, &clients).await;
+    all_end_ready(server, &[(&disk, "")], &clients).await;
 }
 
 /// Fills the disk while an attempt stands at `point`, and sees it fail, which the log tells by `failure`.
@@ -119,7 +125,7 @@ async fn is_survived_at(point: &str, transcoder: &str, failure: &str) {
     disk.fill();
     only_writes_are_refused(&server, &client).await;
     disk.make_room();
-    all_end_ready(server, &disk, &[client]).await;
+    all_end_ready(server, &[(&disk, "")], &[client]).await;
 }
 
 #[tokio::test]
@@ -162,5 +168,5 @@ async fn a_video_does_not_fail_however_often_its_objects_found_no_room() {
     server.wait_for_log("an attempt on", MANY_ATTEMPTS);
     assert_eq!([200; 3], client.try_everything(&server).await.2);
     objects.make_room();
-    all_end_ready(server, &disk, &[client]).await;
+    all_end_ready(server, &[(&disk, ""), (&objects, "objects")], &[client]).await;
 }
