@@ -46,7 +46,7 @@ pub enum ObjectError {
     NotFound,
     /// The disk is full; nothing was made visible.
     #[error("no space left for objects")]
-    Full,
+    Full(#[source] std::io::Error),
     /// The back end did not answer; trying again later is safe.
     #[error("object store unavailable: {operation}")]
     Unavailable {
@@ -386,7 +386,7 @@ fn seek(mut file: File, to: u64) -> Result<File, ObjectError> {
 fn io_failure(operation: &'static str, error: std::io::Error) -> ObjectError {
     match error.kind() {
         ErrorKind::NotFound => ObjectError::NotFound,
-        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => ObjectError::Full,
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => ObjectError::Full(error),
         _ => ObjectError::Unavailable { operation, source: error.into() },
     }
 }
@@ -401,7 +401,7 @@ fn failure(operation: &'static str, error: object_store::Error) -> ObjectError {
         if let Some(io) = next.downcast_ref::<std::io::Error>()
             && matches!(io.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
         {
-            return ObjectError::Full;
+            return ObjectError::Full(std::io::Error::new(io.kind(), error.to_string()));
         }
         cause = next.source();
     }

@@ -32,7 +32,7 @@ pub(crate) use insert::insert_all;
 pub(crate) use operate::next_of_all;
 
 use rows::{find, find_live, find_owned, list};
-use settle::{Ending, end_attempt, finish, finish_done, free_expired, requeue};
+use settle::{Ending, end_attempt, finish, finish_done, free_expired, requeue, uncount};
 
 /// What a step of priority is worth: a job of one more step goes before those a minute older.
 const PRIORITY_STEP_MS: i64 = 60_000;
@@ -199,7 +199,8 @@ impl JobStore for SqliteStore {
         self.settlement("fail a job", Causes::none(), move |db, now, effects| {
             demand_held(db, fence, now)?;
             let job = find_owned(db, fence.job, None)?;
-            end_attempt(db, fence.token, "failed", Some(&error), now)?;
+            let uncounted = matches!(after, AfterFailure::PostponeTo(_)) && !job.cancel_requested;
+            end_attempt(db, fence.token, if uncounted { "released" } else { "failed" }, Some(&error), now)?;
             // It may have failed because it was told to stop. A dead job could also be replayed, and
             // this one may have lost its follow-up and its unique key to whatever stopped it.
             if job.cancel_requested {
@@ -209,6 +210,12 @@ impl JobStore for SqliteStore {
             let death = match after {
                 AfterFailure::RetryAt(run_at) if job.attempts < job.max_attempts => {
                     requeue(db, fence.job, Some(&error), run_at, now)?;
+                    effects.hints.push(job.hint());
+                    return Ok(JobState::Queued);
+                }
+                AfterFailure::PostponeTo(run_at) => {
+                    requeue(db, fence.job, Some(&error), run_at, now)?;
+                    uncount(db, fence.job)?;
                     effects.hints.push(job.hint());
                     return Ok(JobState::Queued);
                 }
@@ -230,8 +237,7 @@ impl JobStore for SqliteStore {
                 return Ok(finish(db, &job, &Ending::CANCELLED, now, effects)?);
             }
             requeue(db, fence.job, None, job.run_at, now)?;
-            db.prepare_cached("UPDATE jobs SET attempts = attempts - 1 WHERE id = :id")?
-                .execute(named_params! {":id": fence.job})?;
+            uncount(db, fence.job)?;
             effects.hints.push(job.hint());
             Ok(())
         })

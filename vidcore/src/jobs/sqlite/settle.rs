@@ -131,6 +131,13 @@ pub(super) fn requeue(
     .map(|_| ())
 }
 
+/// Takes back what the claim counted.
+pub(super) fn uncount(db: &Connection, id: JobId) -> rusqlite::Result<()> {
+    db.prepare_cached("UPDATE jobs SET attempts = attempts - 1 WHERE id = :id")?
+        .execute(named_params! {":id": id})
+        .map(|_| ())
+}
+
 /// Jobs whose lease has run out, with the token that lost it.
 pub(super) fn expired(db: &Connection, now: Timestamp) -> rusqlite::Result<Vec<(Job, i64)>> {
     // Index jobs_leases. A lease that ends far in the future was given by a clock that was wrong.

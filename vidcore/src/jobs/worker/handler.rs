@@ -16,7 +16,8 @@ use crate::store::{BoxError, Causes};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum JobFailure {
-    /// Another attempt may succeed.
+    /// Another attempt may succeed. One that met a full disk, which is an [`std::io::Error`] of that kind among
+    /// the sources, does not count.
     #[error("{0}")]
     Retry(#[source] BoxError),
     /// No attempt can succeed; the text is for a person.

@@ -1,5 +1,6 @@
 //! The loop of a worker: claim, run, settle, sweep, wait; and its end.
 
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -205,9 +206,9 @@ impl Runner {
         self.freed.notify_one();
         let asked_to_stop = beat.end();
         let kind = context.lease.job.kind.clone();
-        let elapsed = self.parts.clock.monotonic().saturating_sub(started).as_secs_f64();
-        metrics::histogram!("vid_job_run_seconds", "kind" => kind).record(elapsed);
-        match self.settle_patiently(&context.lease, &outcome, asked_to_stop).await {
+        let took = self.parts.clock.monotonic().saturating_sub(started);
+        metrics::histogram!("vid_job_run_seconds", "kind" => kind).record(took.as_secs_f64());
+        match self.settle_patiently(&Ended { lease: &context.lease, outcome, asked_to_stop, took }).await {
             Ok(()) => {}
             Err(JobError::LeaseLost { .. }) => {
                 tracing::warn!("fenced: the attempt on {} ended after its lease", fence.job);
@@ -219,18 +220,13 @@ impl Runner {
 
     /// Work that is done is not thrown away because the store has no time for it: the settlement is
     /// repeated for as long as the lease may hold, but not at shutdown.
-    async fn settle_patiently(
-        &self,
-        lease: &Lease,
-        outcome: &Result<Causes, JobFailure>,
-        asked_to_stop: bool,
-    ) -> Result<(), JobError> {
+    async fn settle_patiently(&self, ended: &Ended<'_>) -> Result<(), JobError> {
         let clock = &self.parts.clock;
         let give_up = clock.monotonic() + self.options.lease;
         loop {
-            match self.settle(lease, outcome, asked_to_stop).await {
+            match self.settle(ended).await {
                 Err(error) if error.is_retryable() && clock.monotonic() < give_up && !self.abort.is_cancelled() => {
-                    tracing::warn!(error = %error, "settling {} failed and will be repeated", lease.job.id);
+                    tracing::warn!(error = %error, "settling {} failed and will be repeated", ended.lease.job.id);
                 }
                 settled => return settled,
             }
@@ -241,19 +237,14 @@ impl Runner {
         }
     }
 
-    async fn settle(
-        &self,
-        lease: &Lease,
-        outcome: &Result<Causes, JobFailure>,
-        asked_to_stop: bool,
-    ) -> Result<(), JobError> {
-        let (store, fence) = (&self.parts.store, lease.fence());
-        match outcome {
+    async fn settle(&self, ended: &Ended<'_>) -> Result<(), JobError> {
+        let (store, fence) = (&self.parts.store, ended.lease.fence());
+        match &ended.outcome {
             Ok(causes) => store.complete(fence, causes.clone()).await,
             Err(JobFailure::Fenced) => Err(JobError::LeaseLost { job: fence.job }),
-            Err(JobFailure::Cancelled) if asked_to_stop => store.settle_cancelled(fence).await,
+            Err(JobFailure::Cancelled) if ended.asked_to_stop => store.settle_cancelled(fence).await,
             Err(JobFailure::Cancelled) if self.abort.is_cancelled() => store.release(fence).await,
-            Err(failure) => self.fail(lease, failure).await,
+            Err(failure) => self.fail(ended.lease, failure, ended.took).await,
         }
     }
 
@@ -284,12 +275,16 @@ impl Runner {
         })
     }
 
-    async fn fail(&self, lease: &Lease, failure: &JobFailure) -> Result<(), JobError> {
+    async fn fail(&self, lease: &Lease, failure: &JobFailure, took: Duration) -> Result<(), JobError> {
+        let now = self.parts.clock.now();
         let after = match failure {
             JobFailure::Permanent(_) => AfterFailure::Dead,
+            JobFailure::Retry(error) if met_a_full_disk(&**error) => {
+                AfterFailure::PostponeTo(now.plus(self.pause(took)))
+            }
             _ => {
                 let delay = self.options.retry.delay(lease.job.attempts, self.parts.entropy.unit());
-                AfterFailure::RetryAt(self.parts.clock.now().plus(delay))
+                AfterFailure::RetryAt(now.plus(delay))
             }
         };
         let error = shorten(describe(failure));
@@ -308,6 +303,39 @@ impl Runner {
         }
         Ok(())
     }
+
+    /// How long a job is put off that found the disk full after working for so long: at least until the next
+    /// sweep, and as long as it had worked, so that what does not fit takes half of a slot's time at most.
+    fn pause(&self, took: Duration) -> Duration {
+        took.min(self.options.retry.cap).max(self.options.sweep)
+    }
+}
+
+/// An attempt whose handler has ended, as it is settled.
+struct Ended<'a> {
+    lease: &'a Lease,
+    outcome: Result<Causes, JobFailure>,
+    asked_to_stop: bool,
+    /// How long the handler worked.
+    took: Duration,
+}
+
+/// Whether an error comes of a full disk, however deep that lies. A video must not fail because a disk was full
+/// for longer than its attempts take.
+fn met_a_full_disk(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut cause = Some(error);
+    while let Some(next) = cause {
+        if let Some(io) = next.downcast_ref::<std::io::Error>() {
+            if matches!(io.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) {
+                return true;
+            }
+            // Its own source leaves out the error it was made from.
+            cause = io.get_ref().map(|inner| inner as _);
+        } else {
+            cause = next.source();
+        }
+    }
+    false
 }
 
 fn describe(failure: &JobFailure) -> String {

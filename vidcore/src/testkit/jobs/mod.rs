@@ -236,6 +236,7 @@ macro_rules! job_store_contract {
                 a_sweep_frees_expired_leases_and_no_others,
                 an_attempt_counts_when_it_is_claimed,
                 a_released_attempt_is_uncounted_and_the_job_keeps_its_place,
+                a_postponed_attempt_is_uncounted_and_its_job_waits_for_its_moment,
                 progress_is_never_lowered,
                 a_failed_job_is_not_due_before_its_backoff_ends,
                 a_job_dies_with_its_last_attempt,

@@ -169,6 +169,11 @@ impl JobModel {
                 self.requeue(index, run_at, now);
                 return Ok(JobState::Queued);
             }
+            AfterFailure::PostponeTo(run_at) => {
+                self.requeue(index, run_at, now);
+                self.jobs[index].attempts -= 1;
+                return Ok(JobState::Queued);
+            }
             AfterFailure::RetryAt(_) => (JobState::Dead, Some(Death::Exhausted)),
             AfterFailure::Dead => (JobState::Dead, Some(Death::Permanent)),
         };
