@@ -189,6 +189,22 @@ async fn videos_that_cannot_be_purged_keep_no_other_back() {
 }
 
 #[tokio::test]
+async fn an_upload_keeps_its_bytes_until_its_row_says_that_it_is_over() {
+    let studio = housekept(Plan::default()).await;
+    let draft = studio.draft(Visibility::Public).await;
+    let upload = studio.send(draft.id, b"bytes".to_vec()).await;
+    let db = rusqlite::Connection::open(studio.folder().join(vidcore::store::sqlite::FILE_NAME)).expect("it opens");
+    db.execute_batch("CREATE TRIGGER stuck BEFORE UPDATE OF status ON uploads BEGIN SELECT RAISE(ABORT, 'stuck'); END")
+        .expect("the table is there");
+    pass(&studio, DAY.max(upload.expires_at.since(studio.platform.now())) + HOUR).await;
+    assert_eq!(1, keys(&studio).await.len());
+    db.execute_batch("DROP TRIGGER stuck").expect("it is there");
+    pass(&studio, HOUR).await;
+    assert!(keys(&studio).await.is_empty());
+    studio.close().await;
+}
+
+#[tokio::test]
 async fn what_a_killed_attempt_left_is_collected_within_the_hour() {
     let studio = housekept(Plan::default()).await;
     let video = studio.ready(Visibility::Public).await;
