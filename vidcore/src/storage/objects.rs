@@ -327,6 +327,11 @@ impl Objects {
         Ok(())
     }
 
+    /// Whether broken writes leave files here that no key leads to.
+    pub(crate) fn hides_broken_writes(&self) -> bool {
+        self.root.is_some()
+    }
+
     /// The folders right under `prefix/`, as prefixes of their own, whether or not an object is in them.
     ///
     /// # Errors

@@ -179,7 +179,7 @@ async fn a_poster_that_was_finished_in_the_trash_is_made_again_by_a_restoring() 
     let ladder = Ladder::new();
     let studio = open(&ladder).await;
     let draft = studio.draft(Visibility::Public).await;
-    let (platform, actor) = (studio.platform.clone(), studio.actor.clone());
+    let (platform, actor) = (studio.platform.clone(), studio.actor);
     ladder.before_a_poster(async move {
         let are_made = async || {
             let rows = platform.store().renditions(draft.id).await.expect("the store answers");
