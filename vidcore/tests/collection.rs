@@ -221,6 +221,22 @@ async fn files_of_broken_writes_go_with_their_prefix() {
     house.assert_orphans(&[]).await;
 }
 
+#[tokio::test]
+async fn a_broken_write_of_a_frozen_process_goes_though_its_prefix_is_forgotten() {
+    let folder = tempfile::tempdir().expect("there is a temporary folder");
+    let house = House::over(Objects::local(folder.path()).expect("the folder is empty")).await;
+    let before = house.keys().await;
+    let command = house.put_rendition().await;
+    house.lose_the_worker().await;
+    house.collect().await;
+    let broken = folder.path().join(format!("{}#1", beside(&command)));
+    std::fs::create_dir_all(broken.parent().expect("it is in a folder")).expect("there is room");
+    std::fs::write(&broken, b"half").expect("there is room");
+    house.collect().await;
+    assert!(!broken.exists());
+    assert_eq!(before, house.keys().await);
+}
+
 /// What happens to one of a handful of videos.
 #[derive(Debug, Clone, Copy)]
 enum Event {

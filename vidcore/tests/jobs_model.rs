@@ -24,7 +24,7 @@ const QUEUES: [&str; 2] = ["a", "b"];
 const LEASE: Duration = Duration::from_millis(50);
 
 /// Series tried where nothing else is asked for.
-const CASES: u32 = 40;
+const CASES: u32 = 150;
 
 #[derive(Debug, Clone)]
 struct Wanted {
@@ -44,6 +44,7 @@ enum Step {
     Heartbeat(prop::sample::Index),
     Complete(prop::sample::Index, Vec<Wanted>, bool),
     Fail(prop::sample::Index, Option<u64>),
+    Postpone(prop::sample::Index, u64),
     Release(prop::sample::Index),
     SettleCancelled(prop::sample::Index),
     Cancel(prop::sample::Index),
@@ -81,6 +82,7 @@ fn step() -> impl Strategy<Value = Step> {
         4 => (lease(), prop::collection::vec(wanted(), 0..3), any::<bool>())
             .prop_map(|(lease, jobs, grouped)| Step::Complete(lease, jobs, grouped)),
         3 => (lease(), prop::option::of(0..100_u64)).prop_map(|(lease, retry)| Step::Fail(lease, retry)),
+        1 => (lease(), 0..100_u64).prop_map(|(lease, ms)| Step::Postpone(lease, ms)),
         1 => lease().prop_map(Step::Release),
         1 => lease().prop_map(Step::SettleCancelled),
         2 => lease().prop_map(Step::Cancel),
@@ -153,7 +155,11 @@ impl Pair {
                     self.complete(fence, &wanted, grouped).await;
                 }
             }
-            Step::Heartbeat(index) | Step::Release(index) | Step::SettleCancelled(index) | Step::Fail(index, _) => {
+            Step::Heartbeat(index)
+            | Step::Release(index)
+            | Step::SettleCancelled(index)
+            | Step::Postpone(index, _)
+            | Step::Fail(index, _) => {
                 if let Some(fence) = self.fence(index) {
                     self.end(fence, &step).await;
                 }
@@ -221,6 +227,11 @@ impl Pair {
                 let after = retry.unwrap_or(AfterFailure::Dead);
                 let expected = self.model.fail(fence, after, now);
                 assert_eq!(expected, refusal(store.fail(fence, "broken".to_owned(), after).await));
+            }
+            Step::Postpone(_, ms) => {
+                let after = AfterFailure::PostponeTo(now.plus(Duration::from_millis(*ms)));
+                let expected = self.model.fail(fence, after, now);
+                assert_eq!(expected, refusal(store.fail(fence, "no room".to_owned(), after).await));
             }
             step => unreachable!("{step:?} ends no attempt"),
         }

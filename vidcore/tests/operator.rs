@@ -5,19 +5,21 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use serde_json::{Value, json};
 use vidcore::Platform;
 use vidcore::auth::{Actor, Role};
 use vidcore::clock::ManualClock;
 use vidcore::entropy::SystemEntropy;
 use vidcore::id::{JobId, SessionId, UserId, VideoId};
+use vidcore::jobs::worker::{JobContext, JobFailure, JobHandler};
 use vidcore::jobs::{
     AfterFailure, AttemptOutcome, Claim, FollowUp, JOB_RESUMES, Job, JobActor, JobError, JobFilter, JobQuery, JobState,
     NewJob, QueueName, Replay,
 };
 use vidcore::media::simulated::SimulatedTranscoder;
 use vidcore::page::PageLimit;
-use vidcore::platform::Settings;
+use vidcore::platform::{OpenError, Settings};
 use vidcore::store::{Causes, Outcome};
 use vidcore::testkit::store::temporary_folder;
 
@@ -301,6 +303,7 @@ async fn a_job_that_breaks_rules_is_refused_with_all_of_them_and_not_written() {
     let desk = Desk::open().await;
     let on_dead = FollowUp {
         id: JobId::new(desk.platform.now(), &SystemEntropy),
+        queue: None,
         kind: "settle".to_owned(),
         payload: json!("x".repeat(65_536)),
         max_attempts: 1,
@@ -311,4 +314,25 @@ async fn a_job_that_breaks_rules_is_refused_with_all_of_them_and_not_written() {
     let fields: Vec<_> = problems.iter().map(|problem| problem.field.as_str()).collect();
     assert_eq!(["/kind", "/max_attempts", "/priority", "/on_dead/payload"], *fields);
     assert!(desk.platform.jobs().queues(JobActor::Operator).await.expect("the queues").is_empty());
+}
+
+/// Runs nothing.
+#[derive(Debug)]
+struct Idle;
+
+#[async_trait]
+impl JobHandler for Idle {
+    async fn run(&self, _: JobContext) -> Result<Causes, JobFailure> {
+        Ok(Causes::none())
+    }
+}
+
+#[tokio::test]
+async fn a_queue_of_the_platforms_own_takes_no_handler_of_the_programs() {
+    for queue in ["uploads", "video", "housekeeping"] {
+        let folder = tempfile::tempdir().expect("there is a temporary folder");
+        let settings = Settings { data_dir: folder.path().to_owned(), ..Settings::default() };
+        let opened = Platform::builder(settings).handler(queue, "scan", Arc::new(Idle)).open().await;
+        assert!(matches!(opened, Err(OpenError::OwnQueue { .. })), "{queue}");
+    }
 }

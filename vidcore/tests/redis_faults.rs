@@ -5,7 +5,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use tokio::sync::broadcast::error::RecvError;
@@ -32,6 +32,8 @@ const QUEUE: &str = "test";
 const SWEEP: Duration = Duration::from_secs(5);
 /// Between two looks at something that happens by itself.
 const MOMENT: Duration = Duration::from_millis(5);
+/// How long Redis answers nobody.
+const PAUSE: Duration = Duration::from_secs(30);
 /// More than may wait to be sent.
 const MANY: usize = 20_000;
 
@@ -209,8 +211,12 @@ async fn jobs_go_on_while_redis_is_frozen() {
 #[tokio::test]
 async fn jobs_go_on_while_redis_is_paused() {
     let Some(site) = Site::new().await else { return };
-    let pause = |redis: &mut TestRedis| assert_eq!("+OK", redis.command("CLIENT PAUSE 3000 ALL"));
-    let resume = |redis: &mut TestRedis| assert_eq!("+OK", redis.command("CLIENT UNPAUSE"));
+    let begun = Instant::now();
+    let command = format!("CLIENT PAUSE {} ALL", PAUSE.as_millis());
+    let pause = |redis: &mut TestRedis| assert_eq!("+OK", redis.command(&command));
+    // Every job was acknowledged and found before that: none waited for the end of the pause. It ends by
+    // itself, as Redis holds an `UNPAUSE` back like everything else.
+    let resume = |_: &mut TestRedis| assert!(begun.elapsed() < PAUSE, "the pause is over already");
     site.goes_through(pause, resume).await;
 }
 

@@ -56,6 +56,8 @@ impl Cli {
         let stop = Stop::new();
         stop.ask_on_signals()?;
         config.platform.worker.enabled = true;
+        let folder = config.platform.data_dir.display().to_string();
+        tracing::info!(data_dir = folder, "opening the data folder; its database is made by a server");
         let opening = Platform::builder(config.platform.clone()).migrations(Migrations::Expect(SCHEMA_PATIENCE)).open();
         let platform = tokio::select! {
             opened = opening => opened?,

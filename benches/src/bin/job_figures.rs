@@ -193,24 +193,27 @@ async fn through_redis(options: &Options, folder: &Path) -> Result<Vec<Figure>, 
         unit: "ms",
     }];
     let jobs = options.jobs as usize;
-    let mut ratios = Vec::new();
-    for round in 1..=options.rounds {
-        let twin = match bullmq::rate(&folder.join("bullmq"), redis.port(), jobs / 4, SLOTS)? {
-            Ok(rate) => rate,
-            Err(reason) => {
-                println!("left out: BullMQ, for {reason}");
-                break;
-            }
-        };
-        let dispatcher = Arc::new(RedisDispatcher::start(&TestRedis::server(&redis.settings())));
-        let site = Site::open_with(&fresh(folder, &format!("redis-{round}"))?, dispatcher.clone())?;
-        let ours = throughput::engine(&site, 1, jobs).await?;
-        dispatcher.stop().await;
-        println!("round {round}: Redis dispatch {ours:.0} jobs/s, BullMQ {twin:.0} ({:.2})", ours / twin);
-        ratios.push(ours / twin);
-    }
-    if !ratios.is_empty() {
-        let name = "no-op jobs/s with Redis dispatch, 1 consumer, beside BullMQ".to_owned();
+    for consumers in [1, MANY] {
+        let mut ratios = Vec::new();
+        for round in 1..=options.rounds {
+            let twin = match bullmq::rate(&folder.join("bullmq"), redis.port(), jobs / 4, SLOTS, consumers)? {
+                Ok(rate) => rate,
+                Err(reason) => {
+                    println!("left out: BullMQ, for {reason}");
+                    return Ok(figures);
+                }
+            };
+            let dispatcher = Arc::new(RedisDispatcher::start(&TestRedis::server(&redis.settings())));
+            let site = Site::open_with(&fresh(folder, &format!("redis-{consumers}-{round}"))?, dispatcher.clone())?;
+            let ours = throughput::engine(&site, consumers, jobs).await?;
+            dispatcher.stop().await;
+            let ratio = ours / twin;
+            println!(
+                "round {round}: {consumers} consumers: Redis dispatch {ours:.0} jobs/s, BullMQ {twin:.0} ({ratio:.2})"
+            );
+            ratios.push(ratio);
+        }
+        let name = format!("no-op jobs/s with Redis dispatch, {consumers} consumers, beside as many of BullMQ");
         figures.push(Figure { name, value: median(ratios), bound: Bound::AtLeast(1.5), unit: "of BullMQ" });
     }
     Ok(figures)

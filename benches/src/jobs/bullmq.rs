@@ -9,17 +9,17 @@ use crate::Failure;
 const FILES: [(&str, &str); 2] =
     [("package.json", include_str!("../../bullmq/package.json")), ("run.mjs", include_str!("../../bullmq/run.mjs"))];
 
-/// Jobs per second of one BullMQ worker of `slots` slots on the Redis at `port`; `None`, and why, where it
-/// cannot be had.
+/// Jobs per second of `workers` BullMQ workers of `slots` slots each, in one process, on the Redis at `port`; or
+/// why it cannot be had.
 ///
 /// # Errors
 /// It is there, and fails.
-pub fn rate(folder: &Path, port: u16, jobs: usize, slots: u16) -> Result<Result<f64, String>, Failure> {
+pub fn rate(folder: &Path, port: u16, jobs: usize, slots: u16, workers: usize) -> Result<Result<f64, String>, Failure> {
     if let Err(reason) = install(folder) {
         return Ok(Err(reason));
     }
     let output = Command::new("node")
-        .args(["run.mjs", &port.to_string(), &jobs.to_string(), &slots.to_string()])
+        .args(["run.mjs", &port.to_string(), &jobs.to_string(), &slots.to_string(), &workers.to_string()])
         .current_dir(folder)
         .stdin(Stdio::null())
         .stderr(Stdio::inherit())

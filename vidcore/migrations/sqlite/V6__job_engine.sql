@@ -9,6 +9,11 @@ DROP INDEX jobs_due;
 DROP INDEX jobs_run_at;
 DROP INDEX jobs_any_due;
 DROP INDEX jobs_counted;
+-- Jobs of nobody, or about no video, are on no such list.
+DROP INDEX jobs_owner;
+DROP INDEX jobs_video;
+CREATE INDEX jobs_owner ON jobs (owner_id, created_at_ms DESC, id DESC) WHERE owner_id IS NOT NULL;
+CREATE INDEX jobs_video ON jobs (video_id, created_at_ms DESC, id DESC) WHERE video_id IS NOT NULL;
 -- One owner's best due job. The owner is NULL for jobs of nobody.
 CREATE INDEX jobs_next ON jobs (queue, owner_id, rank_ms) WHERE state = 'queued' AND due = 1;
 -- Delayed jobs whose time has come (due = 0), and the oldest of those that wait (due = 1).

@@ -89,6 +89,17 @@ pub struct PatchVideo {
     pub now: Timestamp,
 }
 
+/// A video whose time in the trash is over, and its place among others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DuePurge {
+    /// The video.
+    pub id: VideoId,
+    /// Whether its purge has begun.
+    pub has_begun: bool,
+    /// When its time was over.
+    pub purge_at: Timestamp,
+}
+
 /// A move to the trash, or back.
 #[derive(Debug, Clone)]
 pub struct TrashVideo {
@@ -142,8 +153,14 @@ pub trait CatalogStore: Send + Sync {
     /// [`CatalogError::VersionMismatch`].
     async fn restore_video(&self, command: TrashVideo, causes: Causes) -> Result<Outcome<Video>, CatalogError>;
 
-    /// Up to `limit` videos whose time in the trash ended by `now`, those whose purge has begun first.
-    async fn videos_to_purge(&self, now: Timestamp, limit: u16) -> Result<Vec<VideoId>, CatalogError>;
+    /// Up to `limit` videos whose time in the trash ended by `now`, those whose purge has begun first, then
+    /// longest ago first; from behind `after` on, which need not be there any more.
+    async fn videos_to_purge(
+        &self,
+        now: Timestamp,
+        after: Option<DuePurge>,
+        limit: u16,
+    ) -> Result<Vec<DuePurge>, CatalogError>;
 
     /// Begins the purge of a video whose time in the trash ended by `now`: from here on it cannot be
     /// restored and takes no source, and its jobs are cancelled, running ones too, whose leases are lost.

@@ -4,8 +4,8 @@ use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension, Row, named_params};
 
 use crate::catalog::{
-    CatalogError, CatalogStore, NewVideo, OwnerScope, PatchVideo, SearchTerms, TrashVideo, Video, VideoStatus,
-    Visibility,
+    CatalogError, CatalogStore, DuePurge, NewVideo, OwnerScope, PatchVideo, SearchTerms, TrashVideo, Video,
+    VideoStatus, Visibility,
 };
 use crate::clock::Timestamp;
 use crate::id::{UploadId, UserId, VideoId};
@@ -283,8 +283,13 @@ impl CatalogStore for SqliteStore {
         .await
     }
 
-    async fn videos_to_purge(&self, now: Timestamp, limit: u16) -> Result<Vec<VideoId>, CatalogError> {
-        self.read("find videos to purge", move |db| Ok(purge::due(db, now, limit)?)).await
+    async fn videos_to_purge(
+        &self,
+        now: Timestamp,
+        after: Option<DuePurge>,
+        limit: u16,
+    ) -> Result<Vec<DuePurge>, CatalogError> {
+        self.read("find videos to purge", move |db| Ok(purge::due(db, now, after, limit)?)).await
     }
 
     async fn begin_purge(&self, id: VideoId, now: Timestamp) -> Result<Vec<UploadId>, CatalogError> {

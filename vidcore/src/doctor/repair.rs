@@ -22,6 +22,9 @@ use crate::store::{Causes, StoreError};
 /// How often the whole is looked through: a repair may bring to light what another finding hid.
 const ROUNDS: usize = 4;
 
+/// Said of what an earlier repair of the same run may have seen to.
+const BY_ANOTHER: &str = "It was repaired together with what was found before it, or was not so any more.";
+
 /// One repair of rows.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Repair {
@@ -193,9 +196,8 @@ fn done(changed: bool, note: &str) -> Note {
 }
 
 async fn row(parts: &Parts, repair: Repair, note: &str) -> Result<Note, ExamineError> {
-    let by_another = "It was repaired together with what was found before it, or was not so any more.";
     let changed = run(parts, repair, Causes::none()).await?;
-    Ok(if changed { done(true, note) } else { (Remedy::Gone, by_another.to_owned()) })
+    Ok(if changed { done(true, note) } else { (Remedy::Gone, BY_ANOTHER.to_owned()) })
 }
 
 async fn by_id<T: std::str::FromStr>(
@@ -242,7 +244,7 @@ async fn verifying(parts: &Parts, subject: &str) -> Result<Note, ExamineError> {
     let Some(upload) = parts.store.upload(id).await.map_err(upload_error)? else {
         return Ok(done(false, ""));
     };
-    let causes = Causes::none().job(verify_job(parts, upload.user, id, parts.now()));
+    let causes = Causes::none().job(verify_job(parts, &upload, parts.now()));
     Ok(done(run(parts, Repair::Verify(id), causes).await?, "The job that verifies it was written again."))
 }
 
@@ -254,6 +256,10 @@ async fn quota(parts: &Parts, subject: &str) -> Result<Note, ExamineError> {
 }
 
 async fn orphan(parts: &Parts, key: &str) -> Result<Note, ExamineError> {
+    // One collection takes every orphan there is: those that were found after the first are gone by then.
+    if parts.objects.size(key).await?.is_none() {
+        return Ok((Remedy::Gone, BY_ANOTHER.to_owned()));
+    }
     match collect(&*parts.store, &parts.objects).await {
         Ok(_) => {}
         Err(CollectError::Store(error)) => return Err(error.into()),

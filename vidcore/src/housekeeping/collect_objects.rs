@@ -103,6 +103,7 @@ async fn collect_share(
     run.attempts().await?;
     run.staging().await?;
     run.strays().await?;
+    run.broken_writes().await?;
     if run.done.objects + run.done.prefixes > 0 {
         let Collected { objects, prefixes, more } = run.done;
         tracing::info!(objects, prefixes, more, "objects of nobody were deleted");
@@ -199,6 +200,28 @@ impl Run<'_> {
             }
             let unknown = self.store.unknown_keys(keys).await?;
             self.delete(unknown).await?;
+        }
+        Ok(())
+    }
+
+    /// What broken writes left in the folders of attempts whose prefix is forgotten: a process that was
+    /// frozen may have begun them afterwards. The store hides such files, so that no key leads to them.
+    async fn broken_writes(&mut self) -> Result<(), CollectError> {
+        if !self.objects.hides_broken_writes() || self.is_full()? || !self.store.knows_videos().await? {
+            return Ok(());
+        }
+        for video in self.objects.folders("renditions").await? {
+            for attempt in self.objects.folders(&video).await? {
+                if self.is_full()? {
+                    return Ok(());
+                }
+                // What is asked about was listed before: a prefix is a row before anything is put there.
+                let made = self.objects.folders(&attempt).await?;
+                let probes = made.iter().map(|folder| format!("{folder}/")).collect();
+                for folder in self.store.unknown_keys(probes).await? {
+                    self.empty(folder.trim_end_matches('/')).await?;
+                }
+            }
         }
         Ok(())
     }

@@ -7,7 +7,6 @@ use async_trait::async_trait;
 use crate::jobs::worker::{JobContext, JobFailure, JobHandler};
 use crate::platform::parts::Parts;
 use crate::storage::Uploads;
-use crate::storage::service::EXPIRED_AT_ONCE;
 use crate::store::Causes;
 
 use super::ended;
@@ -20,8 +19,8 @@ pub(super) struct ExpireUploads(pub(super) Arc<Parts>);
 #[async_trait]
 impl JobHandler for ExpireUploads {
     async fn run(&self, _: JobContext) -> Result<Causes, JobFailure> {
-        let expired = Uploads::new(Arc::clone(&self.0)).expire().await;
-        let expired = expired.map_err(|error| JobFailure::Retry(error.into()))?;
-        Ok(ended(&self.0, KIND, expired >= usize::from(EXPIRED_AT_ONCE)))
+        let more = Uploads::new(Arc::clone(&self.0)).expire().await;
+        let more = more.map_err(|error| JobFailure::Retry(error.into()))?;
+        Ok(ended(&self.0, KIND, more))
     }
 }

@@ -36,8 +36,8 @@ const ATTEMPTS: u16 = 3;
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// Adds every kind with its schedule.
-pub(crate) fn with(handlers: Handlers, parts: &Arc<Parts>) -> Handlers {
+/// Every kind with its schedule.
+pub(crate) fn handlers(parts: &Arc<Parts>) -> Handlers {
     let collect_every = Duration::from_secs(parts.settings.housekeeping.collect_every_s);
     let kinds: [(&str, Duration, Arc<dyn JobHandler>); 7] = [
         (expire_uploads::KIND, 5 * MINUTE, Arc::new(expire_uploads::ExpireUploads(Arc::clone(parts)))),
@@ -48,7 +48,7 @@ pub(crate) fn with(handlers: Handlers, parts: &Arc<Parts>) -> Handlers {
         (prune_changes::KIND, 10 * MINUTE, Arc::new(prune_changes::PruneChanges(Arc::clone(parts)))),
         (prune_sessions::KIND, HOUR, Arc::new(prune_sessions::PruneSessions(Arc::clone(parts)))),
     ];
-    kinds.into_iter().fold(handlers, |handlers, (kind, every, handler)| {
+    kinds.into_iter().fold(Handlers::new(), |handlers, (kind, every, handler)| {
         let entry =
             CronEntry { max_attempts: ATTEMPTS, ..CronEntry::new(kind, HOUSEKEEPING_QUEUE, Schedule::every(every)) };
         handlers.with(HOUSEKEEPING_QUEUE, kind, handler).cron(entry)

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use crate::catalog::CatalogError;
 use crate::catalog::service::stale;
+use crate::catalog::{CatalogError, DuePurge};
 use crate::id::VideoId;
 use crate::jobs::worker::{JobContext, JobFailure, JobHandler};
 use crate::platform::parts::Parts;
@@ -20,7 +20,7 @@ use super::ended;
 
 pub(super) const KIND: &str = "purge_trash";
 
-/// Videos of one job: each may have thousands of objects.
+/// Videos that one job purges: each may have thousands of objects.
 const VIDEOS_AT_ONCE: u16 = 20;
 
 #[derive(Debug)]
@@ -29,23 +29,30 @@ pub(super) struct PurgeTrash(pub(super) Arc<Parts>);
 #[async_trait]
 impl JobHandler for PurgeTrash {
     async fn run(&self, context: JobContext) -> Result<Causes, JobFailure> {
-        let due = self.0.store.videos_to_purge(self.0.now(), VIDEOS_AT_ONCE).await;
-        let due = due.map_err(|error| JobFailure::Retry(error.into()))?;
-        let full = due.len() == usize::from(VIDEOS_AT_ONCE);
-        let mut failed = None;
-        for video in due {
-            if context.cancel.is_cancelled() {
-                return Err(JobFailure::Cancelled);
-            }
-            // One that cannot be purged now must not keep the others back.
-            if let Err(error) = purge(&self.0, video).await {
-                tracing::warn!(%error, video.id = %video, "{video} could not be purged and will be tried again");
-                failed = Some(error);
+        let (mut after, mut left, mut failed) = (None, VIDEOS_AT_ONCE, None);
+        while left > 0 {
+            let due = self.0.store.videos_to_purge(self.0.now(), after, left).await;
+            let due = due.map_err(|error| JobFailure::Retry(error.into()))?;
+            let Some(last) = due.last() else { break };
+            after = Some(*last);
+            for DuePurge { id, .. } in due {
+                if context.cancel.is_cancelled() {
+                    return Err(JobFailure::Cancelled);
+                }
+                // One that cannot be purged must not keep the others back: it is no part of the share.
+                match purge(&self.0, id).await {
+                    Ok(()) => left -= 1,
+                    Err(error) => {
+                        tracing::warn!(%error, video.id = %id, "{id} could not be purged and will be tried again");
+                        failed = Some(error);
+                    }
+                }
             }
         }
         match failed {
-            Some(error) => Err(JobFailure::Retry(error)),
-            None => Ok(ended(&self.0, KIND, full)),
+            // After a full share the next job tries it again as well.
+            Some(error) if left > 0 => Err(JobFailure::Retry(error)),
+            _ => Ok(ended(&self.0, KIND, left == 0)),
         }
     }
 }

@@ -34,6 +34,10 @@ pub(super) fn check_new(job: NewJob) -> Result<NewJob, JobError> {
     {
         problems.push(FieldProblem::new("/unique_key", format!("between 1 and {MAX_UNIQUE_KEY} characters")));
     }
+    if job.group.is_some() {
+        problems
+            .push(FieldProblem::new("/group", "none: a group is written with its members, by what a handler causes"));
+    }
     if let Some(next) = &job.on_dead {
         check_work("/on_dead", &next.kind, &next.payload, next.max_attempts, &mut problems);
     }
@@ -113,7 +117,8 @@ mod tests {
 
     #[test]
     fn every_problem_is_told_at_once_also_those_of_what_follows() {
-        let on_dead = FollowUp { id: job().id, kind: String::new(), payload: Value::Null, max_attempts: 0 };
+        let on_dead =
+            FollowUp { id: job().id, queue: None, kind: String::new(), payload: Value::Null, max_attempts: 0 };
         let bad = NewJob { queue: QueueName::new("No"), kind: "no no".to_owned(), on_dead: Some(on_dead), ..job() };
         assert_eq!(["/queue", "/kind", "/on_dead/kind", "/on_dead/max_attempts"], *fields(bad));
     }

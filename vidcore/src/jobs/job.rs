@@ -164,11 +164,14 @@ pub struct NewJobGroup {
     pub next: NewJob,
 }
 
-/// The job that follows when another dies or is cancelled. Runs in the same queue, for the same owner and video.
+/// The job that follows when another dies or is cancelled. Runs for the same owner and video.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct FollowUp {
     /// Its id, drawn when the first job is made.
     pub id: JobId,
+    /// Which workers may claim it; `None`: those of the job that died.
+    #[serde(default)]
+    pub queue: Option<QueueName>,
     /// Which handler runs it.
     pub kind: String,
     /// What the handler needs.
@@ -223,7 +226,7 @@ impl FollowUp {
     pub fn after(self, job: &Job, now: Timestamp) -> NewJob {
         NewJob {
             id: self.id,
-            queue: job.queue.clone(),
+            queue: self.queue.unwrap_or_else(|| job.queue.clone()),
             kind: self.kind,
             payload: self.payload,
             priority: 0,
@@ -266,6 +269,31 @@ impl NewJob {
 }
 
 impl Job {
+    /// The job as it is once `new` is written.
+    #[cfg_attr(not(feature = "sqlite"), expect(dead_code, reason = "stores call it"))]
+    pub(crate) fn queued(new: &NewJob) -> Self {
+        Self {
+            id: new.id,
+            queue: new.queue.clone(),
+            kind: new.kind.clone(),
+            payload: new.payload.clone(),
+            state: JobState::Queued,
+            priority: new.priority,
+            run_at: new.run_at,
+            attempts: 0,
+            max_attempts: new.max_attempts,
+            progress: 0,
+            last_error: None,
+            death: None,
+            owner: new.owner,
+            video: new.video,
+            cancel_requested: false,
+            created_at: new.now,
+            updated_at: new.now,
+            finished_at: None,
+        }
+    }
+
     /// The hint that it is queued.
     pub fn hint(&self) -> JobHint {
         JobHint { queue: self.queue.clone(), job: self.id }

@@ -90,6 +90,9 @@ pub struct Heartbeat {
 pub enum AfterFailure {
     /// Queued again, not before this moment; dead if the attempts are used up.
     RetryAt(Timestamp),
+    /// Queued again, not before this moment, and the attempt does not count: it met what no number of
+    /// attempts mends and time does, such as a full disk.
+    PostponeTo(Timestamp),
     /// Dead at once: trying again cannot help.
     Dead,
 }

@@ -83,12 +83,26 @@ impl<'a> Attempt<'a> {
 }
 
 /// An attempt whose video was trashed, or whose source was replaced, while it worked has nothing left to do:
-/// it ended well.
-pub(crate) fn unless_gone(outcome: Result<(), JobFailure>) -> Result<(), JobFailure> {
+/// it was stopped if its job was told so, and ended well otherwise. A job that was stopped tells a restoring
+/// that something is still to be made.
+pub(crate) async fn unless_gone(attempt: &Attempt<'_>, outcome: Result<(), JobFailure>) -> Result<(), JobFailure> {
     match outcome {
-        Err(JobFailure::Retry(error)) if is_not_found(&error) => Ok(()),
+        Err(JobFailure::Retry(error)) if is_not_found(&error) => match is_stopped(attempt).await? {
+            true => Err(JobFailure::Cancelled),
+            false => Ok(()),
+        },
         outcome => outcome,
     }
+}
+
+/// The token fires a moment after the row was written, so that the row has the last word.
+async fn is_stopped(attempt: &Attempt<'_>) -> Result<bool, JobFailure> {
+    let Attempt { parts, context, .. } = attempt;
+    if context.cancel.is_cancelled() {
+        return Ok(true);
+    }
+    let job = parts.store.job(context.lease.job.id).await.map_err(|error| JobFailure::Retry(error.into()))?;
+    Ok(job.is_some_and(|job| job.cancel_requested))
 }
 
 fn is_not_found(error: &BoxError) -> bool {

@@ -1,5 +1,6 @@
 //! What a failed ffmpeg or ffprobe meant: the file's fault, which no retry mends, or the machine's.
 
+use std::io::ErrorKind;
 use std::os::unix::process::ExitStatusExt;
 
 use crate::media::MediaError;
@@ -46,7 +47,7 @@ pub(crate) fn of(tool: &'static str, finished: &Finished) -> MediaError {
     }
     MediaError::Failed {
         message: format!("{tool} ended with {}: {}", finished.status, last_lines(&finished.stderr)),
-        source: None,
+        source: says_disk_full(&finished.stderr).then(|| std::io::Error::from(ErrorKind::StorageFull).into()),
     }
 }
 

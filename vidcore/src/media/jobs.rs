@@ -11,7 +11,7 @@ use serde_json::json;
 use crate::catalog::CatalogError;
 use crate::id::{JobGroupId, JobId, RenditionId, SourceId, UserId, VideoId};
 use crate::jobs::worker::{JobContext, JobFailure};
-use crate::jobs::{FollowUp, MEDIA_QUEUE, NewJob, NewJobGroup, VIDEO_QUEUE};
+use crate::jobs::{FollowUp, MEDIA_QUEUE, NewJob, NewJobGroup, QueueName, VIDEO_QUEUE};
 use crate::media::{Rendition, Source};
 use crate::platform::parts::Parts;
 use crate::store::Causes;
@@ -92,6 +92,7 @@ pub(crate) fn process_job(parts: &Parts, source: &Source, owner: UserId) -> NewJ
         video: Some(source.video),
         on_dead: Some(FollowUp {
             id: JobId::new(now, &*parts.entropy),
+            queue: None,
             kind: FAIL_VIDEO.to_owned(),
             payload: json!(FailPayload { video: source.video, job: id }),
             max_attempts: LAST_WORD_ATTEMPTS,
@@ -147,6 +148,8 @@ impl Fan<'_> {
         let payload = json!(RenditionPayload { video, source, rendition: row.id });
         let follow_up = FollowUp {
             id: JobId::new(self.parts.now(), &*self.parts.entropy),
+            // Last words are short: they do not wait for an encoding.
+            queue: Some(QueueName::new(VIDEO_QUEUE)),
             kind: SETTLE_VIDEO.to_owned(),
             payload: json!(SettlePayload { video }),
             max_attempts: LAST_WORD_ATTEMPTS,

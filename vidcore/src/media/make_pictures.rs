@@ -31,7 +31,7 @@ impl JobHandler for MakePicture {
         let payload: SourcePayload = payload(&context)?;
         let Some((source, info)) = self.wanted(&payload).await? else { return Ok(Causes::none()) };
         let attempt = Attempt::begin(&self.0, &context, source).await?;
-        let outcome = unless_gone(self.make(&attempt, &info).await);
+        let outcome = unless_gone(&attempt, self.make(&attempt, &info).await).await;
         attempt.end().await;
         match outcome {
             Err(JobFailure::Permanent(reason)) => {

@@ -35,7 +35,7 @@ impl JobHandler for MakeRendition {
         };
         let Some(row) = unmade(&self.0, &payload).await? else { return Ok(Causes::none()) };
         let attempt = Attempt::begin(&self.0, &context, source).await?;
-        let outcome = unless_gone(make(&attempt, &row).await);
+        let outcome = unless_gone(&attempt, make(&attempt, &row).await).await;
         attempt.end().await;
         if let Err(JobFailure::Permanent(reason)) = &outcome {
             let fence = context.lease.fence();

@@ -10,11 +10,13 @@ use crate::cache::{CacheOptions, Invalidator, ReadThrough};
 use crate::catalog::{Catalog, POPULAR, VIDEO_PAGES};
 use crate::clock::{Clock, SystemClock};
 use crate::entropy::{Entropy, SystemEntropy};
+use crate::housekeeping::HOUSEKEEPING_QUEUE;
 use crate::jobs::Jobs;
+use crate::jobs::cron::CronEntry;
 use crate::jobs::dispatcher::{Dispatcher, LocalDispatcher};
 use crate::jobs::retry::RetryPolicy;
 use crate::jobs::worker::{AnnounceJobs, Handlers, JobHandler, Worker, WorkerOptions, WorkerParts};
-use crate::jobs::{MEDIA_QUEUE, UPLOADS_QUEUE, VIDEO_QUEUE};
+use crate::jobs::{MEDIA_QUEUE, QueueName, UPLOADS_QUEUE, VIDEO_QUEUE};
 use crate::keys::{KeyError, KeyRing};
 use crate::media::jobs::{FAIL_VIDEO, MAKE_POSTER, MAKE_RENDITION, MAKE_STORYBOARD, PROCESS_VIDEO, SETTLE_VIDEO};
 use crate::media::make_pictures::{MakePicture, Picture};
@@ -48,6 +50,12 @@ pub enum OpenError {
         setting: &'static str,
         /// What it should be.
         message: String,
+    },
+    /// A handler was given for a queue of the platform's own.
+    #[error("jobs of queue `{queue}` are the platform's own")]
+    OwnQueue {
+        /// Which.
+        queue: QueueName,
     },
     /// No store was given and none is built in.
     #[error("no store: enable the feature `sqlite` or give the builder one")]
@@ -181,10 +189,20 @@ impl PlatformBuilder {
         self
     }
 
-    /// Runs jobs of your own: those of `kind`, which wait in `queue`.
+    /// Runs jobs of your own: those of `kind`, which wait in `queue`. They share the slots of `worker.concurrency`
+    /// with the renditions. The queues `uploads`, `video` and `housekeeping` are the platform's own: opening
+    /// refuses handlers for them.
     #[must_use]
     pub fn handler(mut self, queue: &str, kind: &str, handler: Arc<dyn JobHandler>) -> Self {
         self.handlers = self.handlers.with(queue, kind, handler);
+        self
+    }
+
+    /// Writes a job of your own at every moment of a schedule, once for all processes of the platform;
+    /// [`handler`](Self::handler) says who runs it.
+    #[must_use]
+    pub fn cron(mut self, entry: CronEntry) -> Self {
+        self.handlers = self.handlers.cron(entry);
         self
     }
 
@@ -202,6 +220,7 @@ impl PlatformBuilder {
     /// [`OpenError`]; nothing is left running then.
     pub async fn open(mut self) -> Result<Platform, OpenError> {
         let options = worker_options(&self.settings.worker)?;
+        self.check_jobs()?;
         make_data_folder(&self.settings.data_dir).map_err(OpenError::Folder)?;
         self.redis = RedisParts::open(&self.settings, &self.entropy)?;
         let chosen = self.own_dispatcher.take().or_else(|| self.redis.as_ref().and_then(RedisParts::dispatcher));
@@ -247,6 +266,22 @@ impl PlatformBuilder {
         Ok(assemble(parts, limiter, self.redis, running))
     }
 
+    /// Jobs of a queue that two workers of one process look at would be claimed by the one that cannot run them.
+    fn check_jobs(&self) -> Result<(), OpenError> {
+        let own = [UPLOADS_QUEUE, VIDEO_QUEUE, HOUSEKEEPING_QUEUE];
+        if let Some(queue) = self.handlers.queues().iter().find(|queue| own.contains(&queue.as_str())) {
+            return Err(OpenError::OwnQueue { queue: queue.clone() });
+        }
+        if self.settings.housekeeping.collect_every_s == 0 {
+            let message = "at least 1".to_owned();
+            return Err(OpenError::Setting { setting: "housekeeping.collect_every_s", message });
+        }
+        if self.settings.uploads.verify_attempts == 0 {
+            return Err(OpenError::Setting { setting: "uploads.verify_attempts", message: "at least 1".to_owned() });
+        }
+        Ok(())
+    }
+
     async fn open_keys(&self) -> Result<KeyRing, OpenError> {
         let folder = self.settings.data_dir.join("keys");
         Ok(KeyRing::open(&folder, Arc::clone(&self.clock), Arc::clone(&self.entropy))?)
@@ -260,7 +295,8 @@ impl PlatformBuilder {
         Ok(Limiter::new(back_end, &self.settings.rate_limits)?)
     }
 
-    /// One worker for what may take hours and one for what takes moments: no upload waits for an encoding.
+    /// One worker for what may take hours, one for what takes moments and one that keeps house: no upload
+    /// waits for an encoding or for a walk over all objects.
     fn start_workers(&mut self, parts: &Arc<Parts>, options: WorkerOptions) -> Result<Vec<Worker>, OpenError> {
         if !self.settings.worker.enabled {
             return Ok(Vec::new());
@@ -274,8 +310,9 @@ impl PlatformBuilder {
             name: format!("pid-{}", std::process::id()),
         };
         let short = WorkerOptions { concurrency: self.settings.worker.short_concurrency, ..options };
+        let house = WorkerOptions { concurrency: 1, ..options };
         let long = long_jobs(parts, std::mem::take(&mut self.handlers));
-        [(long, options), (short_jobs(parts), short)]
+        [(long, options), (short_jobs(parts), short), (crate::housekeeping::handlers(parts), house)]
             .into_iter()
             .map(|(handlers, options)| Worker::start(worker_parts.clone(), handlers, options))
             .collect::<Result<_, _>>()
@@ -289,22 +326,21 @@ fn long_jobs(parts: &Arc<Parts>, own: Handlers) -> Handlers {
     own.with(MEDIA_QUEUE, MAKE_RENDITION, Arc::new(MakeRendition(Arc::clone(parts))))
         .with(MEDIA_QUEUE, MAKE_POSTER, picture(Picture::Poster))
         .with(MEDIA_QUEUE, MAKE_STORYBOARD, picture(Picture::Storyboard))
-        // A follow-up stays in the queue of the job it follows.
+        // Last words of jobs from before they had a queue of their own.
         .with(MEDIA_QUEUE, SETTLE_VIDEO, Arc::new(Settle(Arc::clone(parts))))
         // These waited in this queue before they had one of their own.
         .with(MEDIA_QUEUE, PROCESS_VIDEO, Arc::new(ProcessVideo(Arc::clone(parts))))
         .with(MEDIA_QUEUE, FAIL_VIDEO, Arc::new(FailVideo(Arc::clone(parts))))
 }
 
-/// Who checks uploads and keeps house.
+/// Who checks uploads, plans the processing of videos and says what became of them.
 fn short_jobs(parts: &Arc<Parts>) -> Handlers {
-    let handlers = Handlers::new()
+    Handlers::new()
         .with(UPLOADS_QUEUE, VERIFY_UPLOAD, Arc::new(VerifyUpload(Arc::clone(parts))))
         .with(UPLOADS_QUEUE, GIVE_UP_UPLOAD, Arc::new(GiveUpUpload(Arc::clone(parts))))
         .with(VIDEO_QUEUE, PROCESS_VIDEO, Arc::new(ProcessVideo(Arc::clone(parts))))
         .with(VIDEO_QUEUE, SETTLE_VIDEO, Arc::new(Settle(Arc::clone(parts))))
-        .with(VIDEO_QUEUE, FAIL_VIDEO, Arc::new(FailVideo(Arc::clone(parts))));
-    crate::housekeeping::with(handlers, parts)
+        .with(VIDEO_QUEUE, FAIL_VIDEO, Arc::new(FailVideo(Arc::clone(parts))))
 }
 
 /// A store with what came with it.

@@ -143,11 +143,20 @@ pub struct UploadSettings {
     pub quota_bytes: u64,
     /// Open uploads per video. Default 5.
     pub max_open_per_video: u32,
+    /// How often a complete upload is checked, should the server have trouble, before it is rejected. As shipped the
+    /// last try comes after a quarter of an hour or later. Default 15.
+    pub verify_attempts: u16,
 }
 
 impl Default for UploadSettings {
     fn default() -> Self {
-        Self { max_size_bytes: 16 << 30, ttl_s: 86_400, quota_bytes: 64 << 30, max_open_per_video: 5 }
+        Self {
+            max_size_bytes: 16 << 30,
+            ttl_s: 86_400,
+            quota_bytes: 64 << 30,
+            max_open_per_video: 5,
+            verify_attempts: 15,
+        }
     }
 }
 
@@ -314,7 +323,7 @@ pub struct WorkerSettings {
     pub short_concurrency: u16,
     /// The most jobs of one owner that run at once in one queue, over all workers; 0 sets no limit. Default 0.
     pub max_running_per_owner: u32,
-    /// How long a claim holds without a heartbeat, in milliseconds. Default 20,000.
+    /// How long a claim holds without a heartbeat, in milliseconds; at most an hour. Default 20,000.
     pub lease_ms: u64,
     /// How often a claim is renewed, in milliseconds; at most a third of `lease_ms`. Default 5000.
     pub heartbeat_ms: u64,

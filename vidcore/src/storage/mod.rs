@@ -118,6 +118,8 @@ pub struct StorageUsage {
 /// # Contract
 /// * Quota is reserved by `create_upload` in its own transaction, so parallel calls cannot pass it.
 /// * `record_received` is a compare-and-set: of two whole deliveries one wins.
+/// * Whether an upload still takes bytes, or its completion, is judged by the store's own time, when the
+///   command is carried out: a caller may have been held up on its way.
 /// * A video that does not match `owner` is [`UploadError::NotFound`], like one that does not exist.
 #[async_trait]
 pub trait UploadStore: Send + Sync {
@@ -140,7 +142,6 @@ pub trait UploadStore: Send + Sync {
         staged_key: String,
         size_bytes: u64,
         sha256: [u8; 32],
-        now: Timestamp,
     ) -> Result<Upload, UploadError>;
 
     /// Moves `open → verifying`; the causes carry the `verify` job. An upload that is verifying or
@@ -148,13 +149,8 @@ pub trait UploadStore: Send + Sync {
     ///
     /// # Errors
     /// [`UploadError::NotFound`], [`UploadError::NoBytes`], [`UploadError::WrongState`], [`UploadError::Expired`].
-    async fn complete_upload(
-        &self,
-        id: UploadId,
-        user: UserId,
-        now: Timestamp,
-        causes: Causes,
-    ) -> Result<Outcome<Upload>, UploadError>;
+    async fn complete_upload(&self, id: UploadId, user: UserId, causes: Causes)
+    -> Result<Outcome<Upload>, UploadError>;
 
     /// Moves `open → aborted`.
     ///

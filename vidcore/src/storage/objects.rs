@@ -46,7 +46,7 @@ pub enum ObjectError {
     NotFound,
     /// The disk is full; nothing was made visible.
     #[error("no space left for objects")]
-    Full,
+    Full(#[source] std::io::Error),
     /// The back end did not answer; trying again later is safe.
     #[error("object store unavailable: {operation}")]
     Unavailable {
@@ -227,7 +227,8 @@ impl Objects {
     /// # Errors
     /// [`ObjectError::Unavailable`].
     pub async fn size(&self, key: &str) -> Result<Option<u64>, ObjectError> {
-        match self.store.head(&path(key)?).await {
+        let Ok(path) = path(key) else { return Ok(None) };
+        match self.store.head(&path).await {
             Ok(meta) => Ok(Some(meta.size)),
             Err(object_store::Error::NotFound { .. }) => Ok(None),
             Err(error) => Err(failure("look at an object", error)),
@@ -326,6 +327,11 @@ impl Objects {
         Ok(())
     }
 
+    /// Whether broken writes leave files here that no key leads to.
+    pub(crate) fn hides_broken_writes(&self) -> bool {
+        self.root.is_some()
+    }
+
     /// The folders right under `prefix/`, as prefixes of their own, whether or not an object is in them.
     ///
     /// # Errors
@@ -341,8 +347,21 @@ impl Objects {
 
     /// The keys of all objects, one after the other, in no order.
     pub fn keys(&self) -> BoxStream<'static, Result<String, ObjectError>> {
-        let listed = self.store.list(None).map_ok(|meta| meta.location.to_string());
-        listed.map_err(|error| failure("list objects", error)).boxed()
+        self.list(None).boxed()
+    }
+
+    /// A file whose name can be no key was not put by this program, and must not hide the others.
+    fn list(&self, prefix: Option<&Path>) -> impl Stream<Item = Result<String, ObjectError>> + Send + 'static {
+        self.store.list(prefix).filter_map(|listed| {
+            std::future::ready(match listed {
+                Ok(meta) => Some(Ok(meta.location.to_string())),
+                Err(object_store::Error::InvalidPath { source }) => {
+                    tracing::warn!(error = %source, "a file among the objects has a name that can be no key");
+                    None
+                }
+                Err(error) => Some(Err(failure("list objects", error))),
+            })
+        })
     }
 
     /// The keys of every object under `prefix/`, or of all with an empty prefix.
@@ -351,17 +370,13 @@ impl Objects {
     /// [`ObjectError::Unavailable`].
     pub async fn keys_under(&self, prefix: &str) -> Result<Vec<String>, ObjectError> {
         let prefix = (!prefix.is_empty()).then(|| path(prefix)).transpose()?;
-        self.store
-            .list(prefix.as_ref())
-            .map_ok(|meta| meta.location.to_string())
-            .try_collect()
-            .await
-            .map_err(|error| failure("list objects", error))
+        self.list(prefix.as_ref()).try_collect().await
     }
 }
 
+/// What can be no key is not there.
 fn path(key: &str) -> Result<Path, ObjectError> {
-    Path::parse(key).map_err(|error| ObjectError::Unavailable { operation: "read a key", source: error.into() })
+    Path::parse(key).map_err(|_| ObjectError::NotFound)
 }
 
 fn digest(hash: Context) -> [u8; 32] {
@@ -376,7 +391,7 @@ fn seek(mut file: File, to: u64) -> Result<File, ObjectError> {
 fn io_failure(operation: &'static str, error: std::io::Error) -> ObjectError {
     match error.kind() {
         ErrorKind::NotFound => ObjectError::NotFound,
-        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => ObjectError::Full,
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => ObjectError::Full(error),
         _ => ObjectError::Unavailable { operation, source: error.into() },
     }
 }
@@ -391,7 +406,7 @@ fn failure(operation: &'static str, error: object_store::Error) -> ObjectError {
         if let Some(io) = next.downcast_ref::<std::io::Error>()
             && matches!(io.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
         {
-            return ObjectError::Full;
+            return ObjectError::Full(std::io::Error::new(io.kind(), error.to_string()));
         }
         cause = next.source();
     }

@@ -11,7 +11,7 @@ use serde_json::json;
 use crate::auth::Actor;
 use crate::clock::Timestamp;
 use crate::entropy::EntropyExt;
-use crate::id::{JobId, UploadId, UserId, VideoId};
+use crate::id::{JobId, UploadId, VideoId};
 use crate::idempotency::IdempotencyKey;
 use crate::invalid::FieldProblem;
 use crate::jobs::{FollowUp, NewJob, UPLOADS_QUEUE};
@@ -26,7 +26,7 @@ use crate::store::{BoxError, Causes, Outcome};
 const EXPIRY_MARGIN: Duration = Duration::from_secs(60);
 
 /// The most uploads cleared at once; the next round goes on.
-pub(crate) const EXPIRED_AT_ONCE: u16 = 100;
+const EXPIRED_AT_ONCE: u16 = 100;
 
 /// What an upload is opened with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -237,8 +237,8 @@ impl Uploads {
         if upload.declared_sha256.is_some_and(|declared| declared != written.sha256) {
             return Err(UploadError::ChecksumMismatch);
         }
-        let (store, now) = (&self.parts.store, self.parts.now());
-        store.record_received(upload.id, key.to_owned(), written.size_bytes, written.sha256, now).await
+        let store = &self.parts.store;
+        store.record_received(upload.id, key.to_owned(), written.size_bytes, written.sha256).await
     }
 
     async fn discard(&self, key: &str) {
@@ -260,9 +260,10 @@ impl Uploads {
         key: Option<IdempotencyKey>,
     ) -> Result<Outcome<UploadView>, UploadError> {
         let now = self.parts.now();
-        let causes =
-            Causes::none().idempotent(self.parts.remember(key)).job(verify_job(&self.parts, actor.user, id, now));
-        let outcome = self.parts.store.complete_upload(id, actor.user, now, causes).await?;
+        let upload = self.parts.store.upload(id).await?.filter(|upload| upload.user == actor.user);
+        let job = verify_job(&self.parts, &upload.ok_or(UploadError::NotFound)?, now);
+        let causes = Causes::none().idempotent(self.parts.remember(key)).job(job);
+        let outcome = self.parts.store.complete_upload(id, actor.user, causes).await?;
         Ok(outcome.map(|upload| self.view(upload)))
     }
 
@@ -291,25 +292,30 @@ impl Uploads {
         Ok(UsageView { stored_bytes, reserved_bytes, quota_bytes: self.parts.settings.uploads.quota_bytes })
     }
 
-    /// Moves uploads whose time is over to `expired` and deletes what had come of them; returns how many.
-    pub(crate) async fn expire(&self) -> Result<usize, UploadError> {
+    /// Moves uploads whose time is over to `expired` and deletes what had come of them; whether there may be
+    /// more of them.
+    pub(crate) async fn expire(&self) -> Result<bool, UploadError> {
         let now = self.parts.now();
         let over = self.parts.store.expired_uploads(now.minus(EXPIRY_MARGIN), EXPIRED_AT_ONCE).await?;
-        let mut expired = 0;
+        let is_full = over.len() == usize::from(EXPIRED_AT_ONCE);
+        let mut is_progress = false;
         for id in over {
             // One that cannot be expired now must not keep the others back.
             match self.expire_one(id, now).await {
-                Ok(()) => expired += 1,
+                Ok(()) => is_progress = true,
                 Err(error) => tracing::warn!(%error, upload.id = %id, "an upload could not be expired"),
             }
         }
-        Ok(expired)
+        // Where none could be expired, another round would find the same ones.
+        Ok(is_full && is_progress)
     }
 
     async fn expire_one(&self, id: UploadId, now: Timestamp) -> Result<(), UploadError> {
-        // The bytes go first: after a crash in between, the row leads back here.
-        self.parts.objects.delete_under(&staging_prefix(id)).await?;
-        self.parts.store.expire_upload(id, now).await?;
+        // The row goes first: whoever completes the upload before that keeps its bytes, and nobody does
+        // after. What a crash in between leaves, or a deletion that fails, is taken by the collection.
+        if self.parts.store.expire_upload(id, now).await? {
+            self.clear_staging(id).await;
+        }
         Ok(())
     }
 
@@ -341,16 +347,19 @@ impl Uploads {
     }
 }
 
-/// The job that verifies a received upload. At most one is live for each.
-pub(crate) fn verify_job(parts: &Parts, user: UserId, id: UploadId, now: Timestamp) -> NewJob {
-    let payload = json!(VerifyPayload { upload: id });
+/// The job that verifies a received upload. At most one is live for each. It is tried more often than others: what
+/// ends it is the end of the only copy of somebody's file.
+pub(crate) fn verify_job(parts: &Parts, upload: &Upload, now: Timestamp) -> NewJob {
+    let payload = json!(VerifyPayload { upload: upload.id });
     let job = JobId::new(now, &*parts.entropy);
     NewJob {
-        max_attempts: parts.settings.worker.max_attempts,
-        unique_key: Some(format!("{VERIFY_UPLOAD}:{id}")),
-        owner: Some(user),
+        max_attempts: parts.settings.uploads.verify_attempts,
+        unique_key: Some(format!("{VERIFY_UPLOAD}:{}", upload.id)),
+        owner: Some(upload.user),
+        video: Some(upload.video),
         on_dead: Some(FollowUp {
             id: JobId::new(now, &*parts.entropy),
+            queue: None,
             kind: GIVE_UP_UPLOAD.to_owned(),
             payload: payload.clone(),
             max_attempts: 50,

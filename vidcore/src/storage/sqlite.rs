@@ -193,9 +193,8 @@ impl UploadStore for SqliteStore {
         staged_key: String,
         size_bytes: u64,
         sha256: [u8; 32],
-        now: Timestamp,
     ) -> Result<Upload, UploadError> {
-        self.command("record received bytes", Causes::none(), move |db, _| {
+        self.command("record received bytes", Causes::none(), move |db, now| {
             let upload = demand(db, id, None)?;
             if upload.staged_key.is_some() {
                 return Err(refuse(UploadError::AlreadyReceived));
@@ -219,10 +218,9 @@ impl UploadStore for SqliteStore {
         &self,
         id: UploadId,
         user: UserId,
-        now: Timestamp,
         causes: Causes,
     ) -> Result<Outcome<Upload>, UploadError> {
-        self.command_with("complete an upload", causes, move |db, _, effects| {
+        self.command_with("complete an upload", causes, move |db, now, effects| {
             let upload = demand(db, id, Some(user))?;
             if matches!(upload.status, UploadStatus::Verifying | UploadStatus::Complete) {
                 effects.causes.jobs.clear();

@@ -61,6 +61,9 @@ pub enum StoreError {
     Full {
         /// What was being done, for the log.
         operation: &'static str,
+        /// Of the kind `StorageFull`, so that whoever sees it inside another error knows it too.
+        #[source]
+        source: std::io::Error,
     },
     /// The `Idempotency-Key` was used before with another request; nothing was written.
     #[error("idempotency key was used with another request")]
@@ -82,13 +85,18 @@ impl StoreError {
         matches!(self, Self::Unavailable { .. } | Self::Full { .. })
     }
 
+    /// [`Full`](Self::Full), in the back end's own words.
+    pub(crate) fn full(operation: &'static str, source: impl Into<BoxError>) -> Self {
+        Self::Full { operation, source: std::io::Error::new(std::io::ErrorKind::StorageFull, source) }
+    }
+
     /// The same failure once more, for another caller it concerns; its source becomes text.
     pub(crate) fn again(&self) -> Self {
         match self {
             Self::Unavailable { operation, source } => {
                 Self::Unavailable { operation, source: source.to_string().into() }
             }
-            Self::Full { operation } => Self::Full { operation },
+            Self::Full { operation, source } => Self::full(operation, source.to_string()),
             Self::KeyReused => Self::KeyReused,
             Self::Defect { operation, source } => Self::Defect { operation, source: source.to_string().into() },
         }

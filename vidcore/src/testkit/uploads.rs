@@ -57,12 +57,12 @@ async fn open(h: &VideoHarness, new: NewUpload) -> Result<Upload, UploadError> {
 }
 
 async fn receive(h: &VideoHarness, upload: &Upload, key: &str) -> Result<Upload, UploadError> {
-    h.store.record_received(upload.id, key.to_owned(), upload.size_bytes, [3; 32], h.now()).await
+    h.store.record_received(upload.id, key.to_owned(), upload.size_bytes, [3; 32]).await
 }
 
 async fn complete(h: &VideoHarness, upload: &Upload) -> Result<Upload, UploadError> {
     let job = h.new_job(UPLOADS_QUEUE, "verify", None);
-    let outcome = h.store.complete_upload(upload.id, upload.user, h.now(), Causes::none().job(job)).await;
+    let outcome = h.store.complete_upload(upload.id, upload.user, Causes::none().job(job)).await;
     outcome.map(|outcome| outcome.into_inner())
 }
 
@@ -217,7 +217,7 @@ pub async fn of_two_whole_deliveries_one_wins(h: &VideoHarness) {
 pub async fn bytes_of_another_size_are_not_recorded(h: &VideoHarness) {
     let upload = h.open(&h.draft(h.user().await, "Short").await, 10).await;
     for received in [9, 11] {
-        let outcome = h.store.record_received(upload.id, "staging/x".to_owned(), received, [3; 32], h.now()).await;
+        let outcome = h.store.record_received(upload.id, "staging/x".to_owned(), received, [3; 32]).await;
         let told = matches!(outcome, Err(UploadError::SizeMismatch { declared: 10, received: r }) if r == received);
         assert!(told, "{outcome:?}");
     }

@@ -205,7 +205,7 @@ impl VideoHarness {
         let upload = self.open(video, size_bytes).await;
         let key = format!("staging/{}/whole", upload.id);
         self.store
-            .record_received(upload.id, key, size_bytes, sha256(size_bytes), self.now())
+            .record_received(upload.id, key, size_bytes, sha256(size_bytes))
             .await
             .expect("an open upload takes its bytes")
     }
@@ -215,7 +215,7 @@ impl VideoHarness {
         let upload = self.received(video, size_bytes).await;
         let mut job = self.new_job(UPLOADS_QUEUE, VERIFY_UPLOAD, None);
         job.payload = json!({ "upload": upload.id });
-        let outcome = self.store.complete_upload(upload.id, upload.user, self.now(), Causes::none().job(job)).await;
+        let outcome = self.store.complete_upload(upload.id, upload.user, Causes::none().job(job)).await;
         let upload = outcome.expect("received bytes can be completed").into_inner();
         (upload, self.claim(UPLOADS_QUEUE).await)
     }

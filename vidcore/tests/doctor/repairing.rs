@@ -332,6 +332,18 @@ async fn orphans_are_collected_and_what_is_not_ours_is_left() {
 }
 
 #[tokio::test]
+async fn one_collection_takes_every_orphan_that_was_found() {
+    let patient = Patient::sound().await;
+    for name in ["one", "three", "two"] {
+        patient.put(&format!("originals/{}/{name}", patient.listed.id), b"?").await;
+    }
+    let report = patient.repair(false).await;
+    assert!(report.after.is_sound(), "{report:#?}");
+    let remedies: Vec<_> = report.treated.iter().map(|it| it.remedy).collect();
+    assert_eq!(vec![Remedy::Repaired, Remedy::Gone, Remedy::Gone], remedies);
+}
+
+#[tokio::test]
 async fn bytes_that_count_wrongly_count_rightly_again() {
     let patient = Patient::sound().await;
     let owner = patient.listed.owner;

@@ -145,13 +145,62 @@ async fn more_than_one_share_of_trash_is_emptied_job_by_job() {
     pass(&studio, MONTH + HOUR).await;
     studio
         .eventually(async || {
-            let left = studio.platform.store().videos_to_purge(studio.platform.now(), 100).await;
+            let left = studio.platform.store().videos_to_purge(studio.platform.now(), None, 100).await;
             left.expect("the store answers").is_empty().then_some(())
         })
         .await;
     studio.until_idle().await;
     let purges = chores(&studio).await.into_iter().filter(|job| job.kind == "purge_trash").count();
     assert!(purges >= 2, "one job takes twenty: {purges}");
+    studio.close().await;
+}
+
+#[tokio::test]
+async fn videos_that_cannot_be_purged_keep_no_other_back() {
+    let studio = housekept(Plan::default()).await;
+    let mut stuck = Vec::new();
+    for _ in 0..25 {
+        let draft = studio.draft(Visibility::Public).await;
+        trash(&studio, draft.id).await;
+        stuck.push(draft.id);
+    }
+    let db = rusqlite::Connection::open(studio.folder().join(vidcore::store::sqlite::FILE_NAME)).expect("it opens");
+    db.execute_batch(
+        "CREATE TRIGGER stuck BEFORE DELETE ON videos WHEN OLD.visibility = 'public'
+         BEGIN SELECT RAISE(ABORT, 'stuck'); END",
+    )
+    .expect("the table is there");
+    studio.clock.advance(MINUTE);
+    let last = studio.draft(Visibility::Private).await;
+    trash(&studio, last.id).await;
+    studio.clock.advance(MONTH);
+    studio.eventually(async || is_gone(&studio, last.id).await.then_some(())).await;
+    assert!(!is_gone(&studio, stuck[0]).await);
+    db.execute_batch("DROP TRIGGER stuck").expect("it is there");
+    studio.clock.advance(HOUR);
+    studio
+        .eventually(async || {
+            let left = studio.platform.store().videos_to_purge(studio.platform.now(), None, 100).await;
+            left.expect("the store answers").is_empty().then_some(())
+        })
+        .await;
+    studio.until_idle().await;
+    studio.close().await;
+}
+
+#[tokio::test]
+async fn an_upload_keeps_its_bytes_until_its_row_says_that_it_is_over() {
+    let studio = housekept(Plan::default()).await;
+    let draft = studio.draft(Visibility::Public).await;
+    let upload = studio.send(draft.id, b"bytes".to_vec()).await;
+    let db = rusqlite::Connection::open(studio.folder().join(vidcore::store::sqlite::FILE_NAME)).expect("it opens");
+    db.execute_batch("CREATE TRIGGER stuck BEFORE UPDATE OF status ON uploads BEGIN SELECT RAISE(ABORT, 'stuck'); END")
+        .expect("the table is there");
+    pass(&studio, DAY.max(upload.expires_at.since(studio.platform.now())) + HOUR).await;
+    assert_eq!(1, keys(&studio).await.len());
+    db.execute_batch("DROP TRIGGER stuck").expect("it is there");
+    pass(&studio, HOUR).await;
+    assert!(keys(&studio).await.is_empty());
     studio.close().await;
 }
 

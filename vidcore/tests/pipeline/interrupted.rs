@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use vidcore::catalog::VideoStatus;
+use vidcore::catalog::{VideoStatus, Visibility};
 use vidcore::jobs::{JobState, QueueName};
 use vidcore::media::RenditionStatus;
 use vidcore::store::Causes;
@@ -170,6 +170,39 @@ async fn a_video_restored_before_its_old_jobs_have_stopped_is_made_whole() {
     until_idle_in_time(&studio).await;
     assert_eq!((VideoStatus::Ready, 2), (studio.status(video).await.status, variants(&studio, video).await));
     // What the stopped attempts had put is nobody's.
+    studio.platform.collect_objects().await.expect("everything answers");
+    studio.close().await;
+}
+
+#[tokio::test]
+async fn a_poster_that_was_finished_in_the_trash_is_made_again_by_a_restoring() {
+    let ladder = Ladder::new();
+    let studio = open(&ladder).await;
+    let draft = studio.draft(Visibility::Public).await;
+    let (platform, actor) = (studio.platform.clone(), studio.actor);
+    ladder.before_a_poster(async move {
+        let are_made = async || {
+            let rows = platform.store().renditions(draft.id).await.expect("the store answers");
+            !rows.is_empty() && rows.iter().all(|row| row.status == RenditionStatus::Ready)
+        };
+        while !are_made().await {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        platform.catalog().trash(&actor, draft.id, None, None).await.expect("it is the owner's");
+    });
+    studio.upload(draft.id, "landscape.mp4").await;
+    studio.eventually(async || studio.video(draft.id).await.deleted_at.map(|_| ())).await;
+    studio.until_idle().await;
+    assert_eq!(1, ladder.begun("poster"));
+    studio.platform.catalog().restore(&studio.actor, draft.id, None, None).await.expect("it is in the trash");
+    studio
+        .eventually(async || {
+            let video = studio.platform.store().video(draft.id).await.expect("the store answers");
+            video.and_then(|video| video.poster_key)
+        })
+        .await;
+    studio.until_idle().await;
+    assert_eq!(2, ladder.begun("poster"));
     studio.platform.collect_objects().await.expect("everything answers");
     studio.close().await;
 }

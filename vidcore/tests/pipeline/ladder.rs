@@ -6,6 +6,8 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use vidcore::clock::ManualClock;
@@ -37,7 +39,12 @@ pub(crate) struct Ladder {
     open: watch::Sender<Vec<&'static str>>,
     /// Whether it goes on when it is told to stop.
     is_deaf: bool,
+    /// What happens just before the first poster is finished.
+    interlude: Mutex<Option<Interlude>>,
 }
+
+/// Something that happens while a transcoder works.
+type Interlude = BoxFuture<'static, ()>;
 
 #[derive(Default)]
 struct State {
@@ -72,7 +79,8 @@ impl Ladder {
 
     fn held(is_deaf: bool) -> Self {
         let judge = SimulatedTranscoder::new(Arc::new(ManualClock::default()));
-        Self { judge, state: Mutex::default(), open: watch::channel(Vec::new()).0, is_deaf }
+        let open = watch::channel(Vec::new()).0;
+        Self { judge, state: Mutex::default(), open, is_deaf, interlude: Mutex::default() }
     }
 
     /// Only these go through from now on.
@@ -83,6 +91,11 @@ impl Ladder {
     /// The next attempts at `name` end so, the last of these first; those after them well.
     pub(crate) fn trouble(&self, name: &str, troubles: &[Trouble]) {
         self.state().troubles.insert(name.to_owned(), troubles.to_vec());
+    }
+
+    /// This happens just before the first poster is finished, which goes on whatever it is.
+    pub(crate) fn before_a_poster(&self, interlude: impl Future<Output = ()> + Send + 'static) {
+        *self.interlude.lock().unwrap_or_else(PoisonError::into_inner) = Some(interlude.boxed());
     }
 
     /// How often it was begun to make `name`.
@@ -168,6 +181,8 @@ impl Transcoder for Ladder {
         _: &CancellationToken,
     ) -> Result<Option<OutputFile>, MediaError> {
         self.begin("poster");
+        let interlude = self.interlude.lock().unwrap_or_else(PoisonError::into_inner).take();
+        interlude.unwrap_or_else(|| std::future::ready(()).boxed()).await;
         self.end("poster")?;
         Ok(Self::write(output, &[("poster.jpg", "image/jpeg")]).await.pop())
     }

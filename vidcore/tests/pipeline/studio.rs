@@ -215,6 +215,7 @@ async fn open_with(folder: &Path, clock: &ManualClock, plan: &Plan, transcoder: 
     let mut settings = settings(folder);
     settings.worker.enabled = plan.worker;
     settings.worker.max_attempts = plan.max_attempts;
+    settings.uploads.verify_attempts = plan.max_attempts;
     settings.worker.concurrency = plan.concurrency;
     settings.worker.lease_ms = u64::try_from(LEASE.as_millis()).expect("short");
     let builder = Platform::builder(settings).clock(Arc::new(clock.clone()));

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use vidcore::catalog::CatalogError;
 use vidcore::clock::{Clock, SystemClock};
 use vidcore::entropy::SeededEntropy;
 use vidcore::id::JobId;
@@ -13,8 +14,9 @@ use vidcore::jobs::worker::{
 };
 use vidcore::jobs::{Claim, Death, JobState, JobStore, NewJob, QueueName};
 use vidcore::notify::LocalNotify;
-use vidcore::store::Causes;
+use vidcore::storage::objects::ObjectError;
 use vidcore::store::sqlite::{FILE_NAME, SqliteOptions, SqliteStore};
+use vidcore::store::{Causes, StoreError};
 use vidcore::testkit::store::temporary_folder;
 
 use crate::site::*;
@@ -68,6 +70,27 @@ async fn a_failed_attempt_is_repeated_after_its_backoff_and_not_before() {
     let second = site.while_time_passes(began.recv()).await.expect("it begins again");
     assert!(second >= queued.run_at);
     assert_eq!(2, site.until(id, JobState::Done).await.attempts);
+    worker.stop().await;
+}
+
+/// However deep the full disk lies in the error.
+#[tokio::test]
+async fn attempts_that_meet_a_full_disk_do_not_count() {
+    let site = Site::new().await;
+    let full = || std::io::Error::from(std::io::ErrorKind::StorageFull);
+    let endings = [
+        Err(JobFailure::Retry(full().into())),
+        Err(JobFailure::Retry(ObjectError::Full(full()).into())),
+        Err(JobFailure::Retry(StoreError::Full { operation: "write", source: full() }.into())),
+        Err(JobFailure::Retry(CatalogError::Store(StoreError::Full { operation: "write", source: full() }).into())),
+        Err(JobFailure::Retry(std::io::Error::other(full()).into())),
+        Ok(()),
+    ];
+    let (handler, _began) = script(&site, endings);
+    let worker = site.worker(handler, WorkerOptions { sweep: SECOND, ..OPTIONS });
+    let id = site.enqueue(NewJob { max_attempts: 1, ..site.new_job("work") }).await;
+    let done = site.while_time_passes(site.until(id, JobState::Done)).await;
+    assert_eq!(1, done.attempts);
     worker.stop().await;
 }
 

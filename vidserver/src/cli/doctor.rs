@@ -8,7 +8,7 @@ use serde::Serialize;
 use vidcore::Platform;
 use vidcore::doctor::{Checked, Finding, Remedy, RepairReport, Report};
 
-use super::{CommandError, say, visit};
+use super::{CommandError, printable, say, visit};
 use crate::config::Config;
 
 /// Something was found that is still there.
@@ -40,7 +40,7 @@ async fn look(platform: &Platform, flags: &DoctorFlags) -> Result<bool, CommandE
     if flags.json {
         print_json(&report)?;
     } else {
-        report.findings.iter().try_for_each(|finding| say(&finding.to_string()))?;
+        report.findings.iter().try_for_each(|finding| say(&line(finding)))?;
         say(&summary(&report))?;
     }
     Ok(report.is_sound())
@@ -63,16 +63,21 @@ fn print_repairs(report: &RepairReport) -> Result<(), CommandError> {
             Remedy::Gone => "gone",
             Remedy::Left => "left",
         };
-        say(&treated.finding.to_string())?;
-        say(&format!("    {remedy}: {}", treated.note))?;
+        say(&line(&treated.finding))?;
+        say(&format!("    {remedy}: {}", printable(&treated.note)))?;
     }
     // What was repaired and is there again, or came up at the very end.
     let is_told =
         |finding: &Finding| report.treated.iter().any(|it| it.finding == *finding && it.remedy == Remedy::Left);
     for finding in report.after.findings.iter().filter(|finding| !is_told(finding)) {
-        say(&format!("{finding}\n    still there"))?;
+        say(&format!("{}\n    still there", line(finding)))?;
     }
     say(&summary(&report.after))
+}
+
+/// A finding names keys and quotes texts that are not this program's.
+fn line(finding: &Finding) -> String {
+    printable(&finding.to_string())
 }
 
 fn print_json(report: &impl Serialize) -> Result<(), CommandError> {

@@ -6,6 +6,7 @@ mod jobs;
 mod keys;
 mod migrate;
 mod openapi;
+mod printable;
 mod serve;
 mod users;
 mod visit;
@@ -17,6 +18,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
+use self::printable::printable;
 use crate::config::{Config, Sources};
 use crate::logging::whole_story;
 

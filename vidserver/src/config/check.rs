@@ -72,6 +72,8 @@ fn platform(config: &Config, problems: &mut Vec<ConfigProblem>) {
         "worker.dispatcher",
         "expected redis.url to be set for `redis`",
     );
+    refuse(settings.uploads.verify_attempts == 0, "uploads.verify_attempts", "expected at least 1");
+    refuse(settings.worker.lease_ms > 3_600_000, "worker.lease_ms", "expected at most 3600000, an hour");
     refuse(settings.worker.max_attempts == 0, "worker.max_attempts", "expected at least 1");
     refuse(settings.housekeeping.collect_every_s == 0, "housekeeping.collect_every_s", "expected at least 1");
     for (key, seconds) in [
@@ -178,6 +180,8 @@ mod tests {
         assert_eq!(vec!["jobs.keep_done_s"], keys(|c| c.platform.jobs.keep_done_s = LONGEST_S + 1));
         assert_eq!(vec!["housekeeping.collect_every_s"], keys(|c| c.platform.housekeeping.collect_every_s = 0));
         assert_eq!(vec!["worker.heartbeat_ms"], keys(|c| c.platform.worker.heartbeat_ms = 7000));
+        assert_eq!(vec!["worker.lease_ms"], keys(|c| c.platform.worker.lease_ms = 3_600_001));
+        assert_eq!(vec!["uploads.verify_attempts"], keys(|c| c.platform.uploads.verify_attempts = 0));
         assert_eq!(vec!["worker.dispatcher"], keys(|c| c.platform.worker.dispatcher = DispatcherChoice::Redis));
         assert_eq!(vec!["redis.url"], keys(|c| c.platform.redis.url = Secret::new("127.0.0.1:6379")));
         assert_eq!(

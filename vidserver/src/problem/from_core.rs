@@ -37,7 +37,7 @@ impl From<ObjectError> for Problem {
     fn from(error: ObjectError) -> Self {
         match error {
             ObjectError::NotFound => Self::not_found(),
-            ObjectError::Full => Self::new(code::STORAGE_FULL).retry_after(FULL_RETRY_S).caused_by(error),
+            ObjectError::Full(_) => Self::new(code::STORAGE_FULL).retry_after(FULL_RETRY_S).caused_by(error),
             ObjectError::Unavailable { .. } => Self::unavailable(STORE_RETRY_S).caused_by(error),
             other => Self::internal(other),
         }
@@ -152,12 +152,17 @@ mod tests {
         StoreError::Unavailable { operation: "read", source: "locked".into() }
     }
 
+    fn full_objects() -> ObjectError {
+        ObjectError::Full(std::io::ErrorKind::StorageFull.into())
+    }
+
     #[test]
     fn trouble_of_the_store_is_told_apart_from_outcomes() {
         assert_eq!("unavailable", code_of(unavailable()));
         assert_eq!("unavailable", code_of(CatalogError::Store(unavailable())));
-        assert_eq!("storage_full", code_of(UploadError::Object(ObjectError::Full)));
-        assert_eq!("storage_full", code_of(AuthError::Store(StoreError::Full { operation: "write" })));
+        assert_eq!("storage_full", code_of(UploadError::Object(full_objects())));
+        let full = StoreError::Full { operation: "write", source: std::io::ErrorKind::StorageFull.into() };
+        assert_eq!("storage_full", code_of(AuthError::Store(full)));
         assert_eq!("idempotency_key_reused", code_of(JobError::Store(StoreError::KeyReused)));
         assert_eq!("internal", code_of(StoreError::Defect { operation: "read", source: "row".into() }));
     }
@@ -178,7 +183,7 @@ mod tests {
     #[test]
     fn retryable_problems_say_when() {
         use axum::response::IntoResponse;
-        for problem in [Problem::from(unavailable()), Problem::from(ObjectError::Full)] {
+        for problem in [Problem::from(unavailable()), Problem::from(full_objects())] {
             assert!(problem.into_response().headers().contains_key(http::header::RETRY_AFTER));
         }
     }

@@ -9,8 +9,8 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use vidcore::Platform;
 use vidcore::entropy::SystemEntropy;
-use vidcore::id::JobId;
-use vidcore::jobs::{AfterFailure, Claim, Job, NewJob, QueueName};
+use vidcore::id::{JobId, VideoId};
+use vidcore::jobs::{AfterFailure, Claim, Job, JobState, NewJob, QueueName};
 use vidcore::platform::Settings;
 use vidcore::platform::settings::TranscoderChoice;
 
@@ -95,7 +95,15 @@ async fn job(platform: &Platform, id: JobId) -> Job {
 /// A job that is dead, in a queue no worker knows.
 async fn dead(platform: &Platform, unique_key: Option<&str>) -> JobId {
     let unique_key = unique_key.map(str::to_owned);
-    let id = enqueue(platform, NewJob { unique_key, ..new_job(platform, "own", "work") }).await;
+    bury(platform, NewJob { unique_key, ..new_job(platform, "own", "work") }).await
+}
+
+async fn dead_about(platform: &Platform, video: Option<VideoId>) -> JobId {
+    bury(platform, NewJob { video, ..new_job(platform, "own", "work") }).await
+}
+
+async fn bury(platform: &Platform, job: NewJob) -> JobId {
+    let id = enqueue(platform, job).await;
     let (queues, lease_for) = (vec![QueueName::new("own")], Duration::from_secs(60));
     let claim = Claim { queues, limit: 1, lease_for, worker: "inside".to_owned(), per_owner: None };
     let lease = platform.store().lease(claim).await.expect("the store answers").pop().expect("it is due");
@@ -188,6 +196,19 @@ async fn dead_jobs_are_replayed_until_only_those_are_left_that_have_to_stay() {
     assert_eq!("2 queued again\n1 left dead: a live job has the same unique key\n", said);
     assert_eq!(serde_json::json!({"replayed": 0, "left_out": 1, "more": false}), site.json(&["replay"])[0]);
     assert_eq!(1, site.json(&["list", "--state", "dead"]).len());
+    site.end().await;
+}
+
+#[tokio::test]
+async fn dead_jobs_about_one_video_are_replayed_alone() {
+    let site = Site::start(&["--no-worker"]).await;
+    let video = VideoId::new(site.platform.now(), &SystemEntropy);
+    dead(&site.platform, None).await;
+    let about = dead_about(&site.platform, Some(video)).await;
+    let other = VideoId::new(site.platform.now(), &SystemEntropy).to_string();
+    assert_eq!("0 queued again\n", site.jobs(&["replay", "--video", &other]));
+    assert_eq!("1 queued again\n", site.jobs(&["replay", "--video", &video.to_string()]));
+    assert_eq!(JobState::Queued, job(&site.platform, about).await.state);
     site.end().await;
 }
 

@@ -5,6 +5,8 @@
 //! checks find nothing wrong. A disk that is full is tried the same way.
 
 #[cfg(feature = "failpoints")]
+mod disk;
+#[cfg(feature = "failpoints")]
 mod full_disk;
 #[cfg(feature = "failpoints")]
 mod points;

@@ -55,7 +55,7 @@ async fn survives_with(bytes: Vec<u8>, point: &str, transcoder: &str) -> usize {
 }
 
 /// The invariants, over database and objects, hashes included, once what killed attempts put is collected.
-async fn nothing_is_wrong_in(data_dir: PathBuf) {
+pub(crate) async fn nothing_is_wrong_in(data_dir: PathBuf) {
     let mut settings = Settings { data_dir, ..Settings::default() };
     settings.worker.enabled = false;
     let platform = Platform::open(settings).await.expect("the folder opens");
@@ -115,7 +115,7 @@ async fn a_kill_between_publishing_ffmpegs_first_rendition_and_the_second_makes_
     }
 }
 
-fn on_path(program: &str) -> bool {
+pub(crate) fn on_path(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
 }

@@ -3,37 +3,47 @@
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::os::unix::process::ExitStatusExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc;
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal};
 use serde_json::Value;
 
 /// How long anything may take before a test gives up: far above what it takes.
 const BOUND: Duration = Duration::from_secs(60);
 
+/// Jobs wait for one another.
+const ONE_AT_A_TIME: &str = "VID_WORKER__CONCURRENCY=1 VID_WORKER__SHORT_CONCURRENCY=1";
+
 /// The program, serving a folder. Killed when dropped.
 pub(crate) struct Program {
     child: Child,
     pub(crate) address: SocketAddr,
+    log: Log,
 }
+
+/// The lines of its log.
+type Log = Arc<Mutex<Vec<String>>>;
 
 impl Program {
     /// Starts it on `data_dir`, armed to die at `point`.
     pub(crate) fn start(data_dir: &Path, transcoder: &str, point: Option<&str>) -> Self {
-        Self::run(Command::new(env!("CARGO_BIN_EXE_vidserver")), data_dir, transcoder, point)
+        let points = point.map(|point| format!("{point}=return"));
+        Self::run(Command::new(env!("CARGO_BIN_EXE_vidserver")), data_dir, transcoder, points.as_deref())
     }
 
-    /// Starts it on a disk of its own of 6 MiB, mounted at `data_dir` for this process alone.
-    pub(crate) fn start_on_a_small_disk(data_dir: &Path) -> Self {
-        let mut command = in_own_mounts(r#"mount -t tmpfs -o size=6m tmpfs "$0" && exec "$@""#);
+    /// Starts it on disks of its own, which `mounts` makes at `$0` for this process alone, to stop where `points` say.
+    /// One job of each kind of work runs at once.
+    pub(crate) fn start_on_disks(mounts: &str, data_dir: &Path, transcoder: &str, points: Option<&str>) -> Self {
+        let mut command = in_own_mounts(&format!(r#"{mounts} && exec env {ONE_AT_A_TIME} "$@""#));
         command.arg(data_dir);
         command.arg(env!("CARGO_BIN_EXE_vidserver"));
-        Self::run(command, data_dir, "simulated", None)
+        Self::run(command, data_dir, transcoder, points)
     }
 
-    fn run(mut command: Command, data_dir: &Path, transcoder: &str, point: Option<&str>) -> Self {
+    fn run(mut command: Command, data_dir: &Path, transcoder: &str, points: Option<&str>) -> Self {
         command
             .args(["serve", "--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0", "--data-dir"])
             .arg(data_dir)
@@ -48,23 +58,26 @@ impl Program {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped());
-        if let Some(point) = point {
-            command.env("FAILPOINTS", format!("{point}=return"));
+        if let Some(points) = points {
+            command.env("FAILPOINTS", points);
         }
         let mut child = command.spawn().expect("the program starts");
-        let log = BufReader::new(child.stderr.take().expect("its log is a pipe"));
+        let lines = BufReader::new(child.stderr.take().expect("its log is a pipe"));
+        let log = Log::default();
+        let noted = Arc::clone(&log);
         let (tell, told) = mpsc::channel();
         // Reads on after the address, so that the program never waits for a full pipe.
         std::thread::spawn(move || {
-            for line in log.lines().map_while(Result::ok) {
-                let line: Value = serde_json::from_str(&line).unwrap_or_default();
-                if line["what"] == "api" {
-                    let _ = tell.send(line["address"].as_str().unwrap_or_default().to_owned());
+            for line in lines.lines().map_while(Result::ok) {
+                let value: Value = serde_json::from_str(&line).unwrap_or_default();
+                if value["what"] == "api" {
+                    let _ = tell.send(value["address"].as_str().unwrap_or_default().to_owned());
                 }
+                noted.lock().expect("noting does not panic").push(line);
             }
         });
         let address = told.recv_timeout(BOUND).expect("the program says where it listens");
-        Self { child, address: address.parse().expect("an address") }
+        Self { child, address: address.parse().expect("an address"), log }
     }
 
     /// Waits until the armed program is dead, by SIGKILL and nothing else.
@@ -75,9 +88,39 @@ impl Program {
 
     /// Asks the program to stop, as an operator would, and waits until it has.
     pub(crate) fn stop(mut self) {
-        let pid = rustix::process::Pid::from_child(&self.child);
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("it is there");
+        self.signal(Signal::TERM);
         assert!(self.wait().success());
+    }
+
+    /// Waits until the armed program has stopped itself.
+    pub(crate) fn wait_until_frozen(&self) {
+        let stat = format!("/proc/{}/stat", self.child.id());
+        wait_until("the program does not stop itself", || {
+            std::fs::read_to_string(&stat).expect("it is there").contains(") T ")
+        });
+    }
+
+    /// Lets it go on.
+    pub(crate) fn resume(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    /// Waits until so many lines of its log have the text in them.
+    pub(crate) fn wait_for_log(&self, text: &str, lines: usize) {
+        wait_until(text, || {
+            let log = self.log.lock().expect("noting does not panic");
+            log.iter().filter(|line| line.contains(text)).count() >= lines
+        });
+    }
+
+    /// Where this process finds a folder that only the program sees, while it runs.
+    pub(crate) fn sees(&self, path: &Path) -> PathBuf {
+        let below = path.strip_prefix("/").expect("it is absolute");
+        PathBuf::from(format!("/proc/{}/root", self.child.id())).join(below)
+    }
+
+    fn signal(&self, signal: Signal) {
+        rustix::process::kill_process(Pid::from_child(&self.child), signal).expect("it is there");
     }
 
     fn wait(&mut self) -> ExitStatus {
@@ -89,6 +132,14 @@ impl Program {
             assert!(begun.elapsed() < BOUND, "the program does not end");
             std::thread::sleep(Duration::from_millis(20));
         }
+    }
+}
+
+fn wait_until(what: &str, done: impl Fn() -> bool) {
+    let begun = Instant::now();
+    while !done() {
+        assert!(begun.elapsed() < BOUND, "{what}");
+        std::thread::sleep(Duration::from_millis(20));
     }
 }
 
@@ -130,6 +181,18 @@ impl Client {
         let account = serde_json::json!({"email": "k@example.org", "handle": "killed", "password": "a long password"});
         let signed_in = client.post(server, "/auth/register", &account).await;
         client.token = text(&signed_in["access_token"]);
+        client.begin_video(server).await
+    }
+
+    /// Another video of the same account and the same bytes.
+    pub(crate) async fn begin_another(&self, server: &Program) -> Self {
+        let (http, token, bytes) = (self.http.clone(), self.token.clone(), self.bytes.clone());
+        let empty = String::new;
+        Self { http, token, video: empty(), upload: empty(), upload_url: empty(), bytes }.begin_video(server).await
+    }
+
+    async fn begin_video(self, server: &Program) -> Self {
+        let mut client = self;
         let draft = serde_json::json!({"title": "A video that survives", "visibility": "public"});
         client.video = text(&client.post(server, "/videos", &draft).await["id"]);
         let wanted = serde_json::json!({"size_bytes": client.bytes.len()});
@@ -193,6 +256,22 @@ impl Client {
         let answer = self.http.get(url).send().await.expect("the server answers");
         assert_eq!(200, answer.status());
         answer.bytes().await.expect("the bytes come").to_vec()
+    }
+
+    /// What a write and reads are answered now: the write's status and code, the reads' statuses.
+    pub(crate) async fn try_everything(&self, server: &Program) -> (u16, String, [u16; 3]) {
+        let draft = serde_json::json!({"title": "One more", "visibility": "public"});
+        let write = self.http.post(format!("http://{}/api/v1/videos", server.address)).json(&draft);
+        let answer = write.bearer_auth(&self.token).send().await.expect("the server answers");
+        let status = answer.status().as_u16();
+        let problem: Value = answer.json().await.expect("json");
+        let video = format!("/api/v1/videos/{}", self.video);
+        let mut reads = [0; 3];
+        for (read, path) in reads.iter_mut().zip([video.clone(), format!("{video}/status"), "/healthz".to_owned()]) {
+            let get = self.http.get(format!("http://{}{path}", server.address)).bearer_auth(&self.token);
+            *read = get.send().await.expect("the server answers").status().as_u16();
+        }
+        (status, problem["code"].as_str().unwrap_or_default().to_owned(), reads)
     }
 
     async fn get(&self, server: &Program, path: &str) -> Value {

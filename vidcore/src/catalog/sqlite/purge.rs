@@ -2,17 +2,29 @@
 
 use rusqlite::{Connection, OptionalExtension, named_params};
 
+use crate::catalog::DuePurge;
 use crate::clock::Timestamp;
 use crate::id::{UploadId, UserId, VideoId};
 
 /// Videos whose purge has begun, then those whose time in the trash is over, longest ago first.
-pub(super) fn due(db: &Connection, now: Timestamp, limit: u16) -> rusqlite::Result<Vec<VideoId>> {
+pub(super) fn due(
+    db: &Connection,
+    now: Timestamp,
+    after: Option<DuePurge>,
+    limit: u16,
+) -> rusqlite::Result<Vec<DuePurge>> {
+    let begun = after.map(|after| after.has_begun);
+    let (at, id) = (after.map(|after| after.purge_at), after.map(|after| after.id));
     // Index videos_purge: what waits in the trash is few, what is over is fewer.
     db.prepare_cached(
-        "SELECT id FROM videos WHERE purge_at_ms IS NOT NULL AND (purge_at_ms <= :now OR purging = 1)
-         ORDER BY purging DESC, purge_at_ms LIMIT :limit",
+        "SELECT id, purging, purge_at_ms FROM videos
+         WHERE purge_at_ms IS NOT NULL AND (purge_at_ms <= :now OR purging = 1)
+            AND (:id IS NULL OR purging < :begun OR (purging = :begun AND (purge_at_ms, id) > (:at, :id)))
+         ORDER BY purging DESC, purge_at_ms, id LIMIT :limit",
     )?
-    .query_map(named_params! {":now": now, ":limit": limit}, |row| row.get(0))?
+    .query_map(named_params! {":now": now, ":begun": begun, ":at": at, ":id": id, ":limit": limit}, |row| {
+        Ok(DuePurge { id: row.get(0)?, has_begun: row.get(1)?, purge_at: row.get(2)? })
+    })?
     .collect()
 }
 

@@ -32,10 +32,14 @@ pub(crate) use insert::insert_all;
 pub(crate) use operate::next_of_all;
 
 use rows::{find, find_live, find_owned, list};
-use settle::{Ending, end_attempt, finish, finish_done, free_expired, requeue};
+use settle::{Ending, end_attempt, finish, finish_done, free_expired, requeue, uncount};
 
 /// What a step of priority is worth: a job of one more step goes before those a minute older.
 const PRIORITY_STEP_MS: i64 = 60_000;
+
+/// How far from now a moment may lie that was written by a clock which was right: no lease and no slot of a
+/// schedule does.
+const CLOCK_SLACK: Duration = Duration::from_secs(86_400);
 
 /// The most attempts shown of one job.
 const ATTEMPTS_SHOWN: u16 = 100;
@@ -69,14 +73,14 @@ pub(crate) fn cancel_of_video(
     effects: &mut Effects,
 ) -> rusqlite::Result<()> {
     for queue in queues {
-        // Index jobs_video.
+        // By the video's few jobs: left to itself, SQLite goes by the queue's many.
         db.prepare_cached(
-            "UPDATE jobs SET state = 'cancelled', finished_at_ms = :now, updated_at_ms = :now
+            "UPDATE jobs INDEXED BY jobs_video SET state = 'cancelled', finished_at_ms = :now, updated_at_ms = :now
              WHERE video_id = :video AND queue = :queue AND state = 'queued'",
         )?
         .execute(named_params! {":video": video, ":queue": queue, ":now": now})?;
         let mut stop = db.prepare_cached(
-            "UPDATE jobs SET cancel_requested = 1, on_dead = NULL, unique_key = NULL
+            "UPDATE jobs INDEXED BY jobs_video SET cancel_requested = 1, on_dead = NULL, unique_key = NULL
              WHERE video_id = :video AND queue = :queue AND state = 'leased' RETURNING id",
         )?;
         for job in stop.query_map(named_params! {":video": video, ":queue": queue}, |row| row.get::<_, JobId>(0))? {
@@ -151,10 +155,9 @@ impl JobStore for SqliteStore {
             if let Some(existing) = existing {
                 return Ok(existing);
             }
-            if let Some(hint) = insert_all(db, vec![job.clone()], &[], now)?.pop() {
-                effects.hints.push(hint);
-            }
-            find(db, job.id)?.ok_or_else(|| refuse(JobError::NotFound))
+            let queued = Job::queued(&job);
+            effects.hints.extend(insert_all(db, vec![job], &[], now)?);
+            Ok(queued)
         })
         .await
     }
@@ -196,7 +199,8 @@ impl JobStore for SqliteStore {
         self.settlement("fail a job", Causes::none(), move |db, now, effects| {
             demand_held(db, fence, now)?;
             let job = find_owned(db, fence.job, None)?;
-            end_attempt(db, fence.token, "failed", Some(&error), now)?;
+            let uncounted = matches!(after, AfterFailure::PostponeTo(_)) && !job.cancel_requested;
+            end_attempt(db, fence.token, if uncounted { "released" } else { "failed" }, Some(&error), now)?;
             // It may have failed because it was told to stop. A dead job could also be replayed, and
             // this one may have lost its follow-up and its unique key to whatever stopped it.
             if job.cancel_requested {
@@ -206,6 +210,12 @@ impl JobStore for SqliteStore {
             let death = match after {
                 AfterFailure::RetryAt(run_at) if job.attempts < job.max_attempts => {
                     requeue(db, fence.job, Some(&error), run_at, now)?;
+                    effects.hints.push(job.hint());
+                    return Ok(JobState::Queued);
+                }
+                AfterFailure::PostponeTo(run_at) => {
+                    requeue(db, fence.job, Some(&error), run_at, now)?;
+                    uncount(db, fence.job)?;
                     effects.hints.push(job.hint());
                     return Ok(JobState::Queued);
                 }
@@ -227,8 +237,7 @@ impl JobStore for SqliteStore {
                 return Ok(finish(db, &job, &Ending::CANCELLED, now, effects)?);
             }
             requeue(db, fence.job, None, job.run_at, now)?;
-            db.prepare_cached("UPDATE jobs SET attempts = attempts - 1 WHERE id = :id")?
-                .execute(named_params! {":id": fence.job})?;
+            uncount(db, fence.job)?;
             effects.hints.push(job.hint());
             Ok(())
         })

@@ -12,10 +12,10 @@ use crate::jobs::{
 };
 use crate::store::sqlite::Effects;
 
-use super::PRIORITY_STEP_MS;
 use super::claim::{is_paused, most};
 use super::insert::insert;
 use super::rows::{bind, conditions};
+use super::{CLOCK_SLACK, PRIORITY_STEP_MS};
 
 pub(super) fn set_paused(db: &Connection, queue: &QueueName, paused: bool, now: Timestamp) -> rusqlite::Result<()> {
     let sql = match paused {
@@ -63,12 +63,17 @@ pub(super) fn replay(
 /// stand between them that have to stay, and whether there are more.
 fn replayable(db: &Connection, filter: &JobFilter, limit: u16) -> rusqlite::Result<(Vec<JobHint>, Replay)> {
     let (conditions, values) = conditions(&JobFilter { state: Some(JobState::Dead), ..filter.clone() });
-    // Indexes jobs_ended or jobs_dead, and jobs_unique_live for the twins. Rows are read one by one for as long
-    // as they are wanted: thousands that have to stay may stand before the first that need not.
+    // Rows are read one by one for as long as they are wanted: thousands that have to stay may stand before the
+    // first that need not. Index jobs_unique_live for the twins.
+    let jobs = match filter {
+        JobFilter { owner: None, video: None, queue: Some(_), .. } => "jobs INDEXED BY jobs_dead",
+        JobFilter { owner: None, video: None, queue: None, .. } => "jobs INDEXED BY jobs_ended",
+        _ => "jobs",
+    };
     let mut statement = db.prepare_cached(&format!(
         "SELECT id, queue, EXISTS (
             SELECT 1 FROM jobs live WHERE live.unique_key = jobs.unique_key AND live.state IN ('queued', 'leased'))
-         FROM jobs WHERE {conditions} ORDER BY finished_at_ms, pk"
+         FROM {jobs} WHERE {conditions} AND finished_at_ms IS NOT NULL ORDER BY finished_at_ms, pk"
     ))?;
     let (mut dead, mut replay) = (Vec::new(), Replay::default());
     let mut rows = statement.query(bind(&values).as_slice())?;
@@ -96,6 +101,8 @@ pub(super) fn fire(
         .prepare_cached("SELECT last_slot_ms FROM job_schedules WHERE name = :name")?
         .query_row(named_params! {":name": name}, |row| row.get(0))
         .optional()?;
+    // A moment far in the future was noted by a clock that was wrong: the schedule begins anew.
+    let known = known.filter(|last| *last <= now.plus(CLOCK_SLACK));
     if known.is_some_and(|last| last >= slot) {
         return Ok(false);
     }

@@ -62,7 +62,13 @@ pub(super) fn list(
     after: Option<Position>,
     limit: u16,
 ) -> rusqlite::Result<Vec<Job>> {
-    // Indexes jobs_video, jobs_owner or jobs_newest, by what the filter names.
+    // Indexes jobs_video, jobs_owner or jobs_newest, by what the filter names. Dead and leased jobs are few among
+    // those that are kept: where nothing else narrows the list, theirs are sorted.
+    let jobs = match filter {
+        JobFilter { owner: None, video: None, state: Some(JobState::Dead), .. } => "jobs INDEXED BY jobs_dead",
+        JobFilter { owner: None, video: None, state: Some(JobState::Leased), .. } => "jobs INDEXED BY jobs_leases",
+        _ => "jobs",
+    };
     let (mut conditions, mut values) = conditions(filter);
     if let Some(after) = after {
         conditions.push_str(" AND (created_at_ms, id) < (:sort, :after)");
@@ -71,7 +77,7 @@ pub(super) fn list(
     }
     values.push((":limit", Value::Integer(limit.into())));
     let sql =
-        format!("SELECT {COLUMNS} FROM jobs WHERE {conditions} ORDER BY created_at_ms DESC, id DESC LIMIT :limit");
+        format!("SELECT {COLUMNS} FROM {jobs} WHERE {conditions} ORDER BY created_at_ms DESC, id DESC LIMIT :limit");
     db.prepare_cached(&sql)?.query_map(bind(&values).as_slice(), job_from)?.collect()
 }
 

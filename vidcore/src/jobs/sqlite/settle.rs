@@ -7,9 +7,9 @@ use crate::id::{JobGroupId, JobId};
 use crate::jobs::{Death, FollowUp, Job, JobState, Swept};
 use crate::store::sqlite::Effects;
 
-use super::PRIORITY_STEP_MS;
 use super::insert::leave_group;
 use super::rows::{COLUMNS, job_from};
+use super::{CLOCK_SLACK, PRIORITY_STEP_MS};
 
 /// The most jobs one sweep frees; the next one goes on.
 const SWEEP_LIMIT: u16 = 500;
@@ -131,14 +131,21 @@ pub(super) fn requeue(
     .map(|_| ())
 }
 
+/// Takes back what the claim counted.
+pub(super) fn uncount(db: &Connection, id: JobId) -> rusqlite::Result<()> {
+    db.prepare_cached("UPDATE jobs SET attempts = attempts - 1 WHERE id = :id")?
+        .execute(named_params! {":id": id})
+        .map(|_| ())
+}
+
 /// Jobs whose lease has run out, with the token that lost it.
 pub(super) fn expired(db: &Connection, now: Timestamp) -> rusqlite::Result<Vec<(Job, i64)>> {
-    // Index jobs_leases.
+    // Index jobs_leases. A lease that ends far in the future was given by a clock that was wrong.
     db.prepare_cached(&format!(
-        "SELECT {COLUMNS}, token FROM jobs WHERE state = 'leased' AND lease_until_ms <= :now
+        "SELECT {COLUMNS}, token FROM jobs WHERE state = 'leased' AND (lease_until_ms <= :now OR lease_until_ms > :wrong)
          ORDER BY lease_until_ms LIMIT {SWEEP_LIMIT}"
     ))?
-    .query_map(named_params! {":now": now}, |row| Ok((job_from(row)?, row.get("token")?)))?
+    .query_map(named_params! {":now": now, ":wrong": now.plus(CLOCK_SLACK)}, |row| Ok((job_from(row)?, row.get("token")?)))?
     .collect()
 }
 

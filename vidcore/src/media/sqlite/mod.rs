@@ -263,10 +263,12 @@ fn set_ready(db: &Connection, command: &PublishRendition) -> rusqlite::Result<us
     })
 }
 
-/// The first rendition of a source: from here on the source is what is played, and shown.
+/// The first rendition of a source: from here on the source is what is played, and shown. Segments and pictures are
+/// kept for ever by whoever fetched them; what was played before under the same links takes these with it.
 fn set_video_ready(db: &Connection, rendition: &Rendition, now: Timestamp) -> rusqlite::Result<()> {
     db.prepare_cached(
-        "UPDATE videos SET status = 'ready', published_at_ms = coalesce(published_at_ms, :now), playback_kind = :kind,
+        "UPDATE videos SET status = 'ready', playback_epoch = playback_epoch + (published_at_ms IS NOT NULL),
+            published_at_ms = coalesce(published_at_ms, :now), playback_kind = :kind,
             version = version + 1, updated_at_ms = :now
          WHERE id = :id AND status IN ('processing', 'ready')",
     )?

@@ -27,7 +27,7 @@ pub(crate) fn refuse<E>(error: E) -> Fail<E> {
 /// What a caller can do about an error of SQLite.
 pub(super) fn classify(operation: &'static str, error: rusqlite::Error) -> StoreError {
     match error.sqlite_error_code() {
-        Some(ErrorCode::DiskFull) => StoreError::Full { operation },
+        Some(ErrorCode::DiskFull) => StoreError::full(operation, error),
         Some(
             ErrorCode::DatabaseBusy
             | ErrorCode::DatabaseLocked

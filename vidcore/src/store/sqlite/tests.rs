@@ -16,6 +16,8 @@ use crate::store::{CommitObserver, Committed};
 use crate::testkit::TestStore;
 use crate::testkit::store::PATIENCE;
 
+mod full_disk;
+
 /// Notes the changes of each group, in the order of commits.
 #[derive(Debug, Default)]
 struct Groups(Mutex<Vec<Vec<String>>>);
@@ -374,7 +376,7 @@ async fn a_record_exists_only_if_the_effect_does() {
     let expires_at = engine.test.clock.now().plus(Duration::from_secs(60));
     let record = || Some(IdempotencyRecord { key: key.clone(), expires_at, sealed: None });
     let refused = engine.store().command("be refused", change("refused").idempotent(record()), |_, _| {
-        Err::<(), _>(refuse(StoreError::Full { operation: "any refusal" }))
+        Err::<(), _>(refuse(StoreError::full("any refusal", "none")))
     });
     assert!(refused.await.is_err());
     let half = change("half").idempotent(record());

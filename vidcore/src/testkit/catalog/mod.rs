@@ -52,6 +52,7 @@ macro_rules! catalog_store_contract {
                 a_video_is_sound_at_every_step_of_its_purge,
                 a_purge_that_did_not_begin_does_not_end,
                 purges_that_began_are_listed_first,
+                videos_to_purge_are_listed_page_by_page,
                 the_public_list_holds_listed_videos_alone,
                 pages_neither_repeat_nor_skip_at_equal_times,
                 pages_do_not_move_when_videos_are_published_in_between,

@@ -104,6 +104,22 @@ pub async fn a_released_attempt_is_uncounted_and_the_job_keeps_its_place(h: &Job
     assert_eq!((first.job.id, 1), (again.job.id, again.job.attempts));
 }
 
+/// Put off, a job waits for its moment and has all its attempts left, however often that happens.
+pub async fn a_postponed_attempt_is_uncounted_and_its_job_waits_for_its_moment(h: &JobHarness) {
+    let id = h.enqueue(NewJob { max_attempts: 1, ..h.new_job("transcode") }).await.id;
+    for _ in 0..3 {
+        let lease = h.lease().await.expect("it is due");
+        assert_eq!((id, 1), (lease.job.id, lease.job.attempts));
+        let later = AfterFailure::PostponeTo(h.now().plus(MILLISECOND));
+        let state = h.store.fail(lease.fence(), "no room".to_owned(), later).await.expect("it is held");
+        assert_eq!(JobState::Queued, state);
+        let job = h.job(id).await;
+        assert_eq!((0, Some("no room")), (job.attempts, job.last_error.as_deref()));
+        assert!(h.lease().await.is_none(), "its moment has not come");
+        h.clock.advance(MILLISECOND);
+    }
+}
+
 /// Progress grows within an attempt, is cut at 1000, starts over with the next, and ends full.
 pub async fn progress_is_never_lowered(h: &JobHarness) {
     let lease = h.leased("transcode").await;

@@ -129,6 +129,7 @@ impl JobHarness {
     pub fn follow_up(&self) -> FollowUp {
         FollowUp {
             id: self.job_id(),
+            queue: None,
             kind: "follow_up".to_owned(),
             payload: serde_json::json!({"after": "death"}),
             max_attempts: 5,
@@ -235,6 +236,7 @@ macro_rules! job_store_contract {
                 a_sweep_frees_expired_leases_and_no_others,
                 an_attempt_counts_when_it_is_claimed,
                 a_released_attempt_is_uncounted_and_the_job_keeps_its_place,
+                a_postponed_attempt_is_uncounted_and_its_job_waits_for_its_moment,
                 progress_is_never_lowered,
                 a_failed_job_is_not_due_before_its_backoff_ends,
                 a_job_dies_with_its_last_attempt,
@@ -280,6 +282,8 @@ macro_rules! job_store_contract {
                 a_moment_of_a_schedule_has_one_job_whatever_the_number_of_nodes,
                 a_schedule_waits_for_its_last_job,
                 an_earlier_moment_is_never_made_up_for,
+                a_schedule_noted_by_a_wrong_clock_begins_anew,
+                a_lease_given_by_a_wrong_clock_is_freed,
                 a_job_keeps_the_history_of_its_claims,
                 ended_jobs_are_kept_for_their_time,
                 an_enqueued_job_wakes_a_waiter,

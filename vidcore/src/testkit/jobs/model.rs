@@ -169,6 +169,11 @@ impl JobModel {
                 self.requeue(index, run_at, now);
                 return Ok(JobState::Queued);
             }
+            AfterFailure::PostponeTo(run_at) => {
+                self.requeue(index, run_at, now);
+                self.jobs[index].attempts -= 1;
+                return Ok(JobState::Queued);
+            }
             AfterFailure::RetryAt(_) => (JobState::Dead, Some(Death::Exhausted)),
             AfterFailure::Dead => (JobState::Dead, Some(Death::Permanent)),
         };
@@ -448,7 +453,7 @@ impl JobModel {
             video: of.video,
             ..NewJob::new(
                 JobId::from_bytes(number.to_be_bytes()),
-                of.queue.as_str(),
+                follow_up.queue.as_ref().unwrap_or(&of.queue).as_str(),
                 &follow_up.kind,
                 follow_up.payload,
                 now,

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use crate::jobs::{AfterFailure, AttemptOutcome, Job, JobFilter, JobRetention, JobState, NewJob, QueueName, Replay};
+use crate::jobs::{
+    AfterFailure, AttemptOutcome, Claim, Job, JobFilter, JobRetention, JobState, NewJob, QueueName, Replay,
+};
 use crate::store::{Causes, Outcome};
 use crate::testkit::jobs::{JobHarness, LEASE};
 
@@ -151,4 +153,26 @@ pub async fn ended_jobs_are_kept_for_their_time(h: &JobHarness) {
     assert_eq!([live], *there().await);
     assert!(h.store.job(dead).await.expect("the store answers").is_none());
     assert!(h.lease().await.is_some());
+}
+
+/// A node whose clock was years ahead for a moment does not stop a schedule for years.
+pub async fn a_schedule_noted_by_a_wrong_clock_begins_anew(h: &JobHarness) {
+    fire(h, "nightly").await;
+    let wrong = h.now().plus(MINUTE * 60 * 24 * 365);
+    h.store.fire("nightly", wrong, h.new_job("nightly")).await.expect("the store answers");
+    h.clock.advance(MINUTE);
+    assert!(!fire(h, "nightly").await, "it begins with its next moment");
+    h.clock.advance(MINUTE);
+    assert!(fire(h, "nightly").await);
+}
+
+/// Nor does it hold a job for years: the lease that it gave is as good as run out.
+pub async fn a_lease_given_by_a_wrong_clock_is_freed(h: &JobHarness) {
+    h.enqueued("transcode").await;
+    let claim = Claim { lease_for: MINUTE * 60 * 24 * 365, ..h.claim(&[crate::testkit::jobs::QUEUE], 1) };
+    let stuck = h.store.lease(claim).await.expect("the store answers").pop().expect("it is due");
+    assert_eq!(1, h.store.sweep().await.expect("the store answers").rescued);
+    let next = h.lease().await.expect("it was freed");
+    assert_eq!(stuck.job.id, next.job.id);
+    assert!(h.store.complete(stuck.fence(), Causes::none()).await.is_err(), "and its attempt is fenced");
 }

@@ -45,6 +45,7 @@ macro_rules! rendition_store_contract {
                 an_attempt_from_before_the_trashing_publishes_nothing_after_the_restoring,
                 a_rendition_of_a_replaced_source_is_not_published,
                 the_older_source_is_played_while_a_new_one_is_processed,
+                a_new_source_is_played_by_new_links,
                 a_file_that_becomes_hls_is_played_as_hls,
                 a_video_that_cannot_be_processed_fails_with_its_reason,
                 a_video_that_an_older_source_keeps_playable_stays_so,
@@ -359,6 +360,19 @@ pub async fn the_older_source_is_played_while_a_new_one_is_processed(h: &VideoHa
     assert_eq!(vec![second.source.id], new.iter().map(|row| row.source).collect::<Vec<_>>());
     let ready = h.video(video.id).await;
     assert_eq!((VideoStatus::Ready, video.published_at), (ready.status, ready.published_at));
+}
+
+/// Whoever fetched a segment may keep it for ever: what is played of another source has other links.
+pub async fn a_new_source_is_played_by_new_links(h: &VideoHarness) {
+    let video = h.listed(h.user().await, "Twice").await;
+    let second = h.sourced(&video).await;
+    let rows = h.planned(&second, &["720p", "360p"]).await;
+    let epochs = async || h.video(video.id).await.playback_epoch;
+    assert_eq!(video.playback_epoch, epochs().await, "the older source is played still");
+    publish(h, h.begun(&rows["360p"], second.lease.fence()).await).await.expect("the lease is held");
+    assert_eq!(video.playback_epoch + 1, epochs().await);
+    publish(h, h.begun(&rows["720p"], second.lease.fence()).await).await.expect("the lease is held");
+    assert_eq!(video.playback_epoch + 1, epochs().await, "another rendition joins under the same links");
 }
 
 /// A server that found its ffmpeg later.

@@ -17,7 +17,7 @@ use vidcore::id::JobId;
 use vidcore::jobs::{QueueName, is_name};
 
 use self::output::Form;
-use super::{CommandError, say, visit};
+use super::{CommandError, printable, say, visit};
 use crate::config::Config;
 
 /// `vidserver jobs` with what follows.
@@ -45,7 +45,7 @@ enum JobsCommand {
         /// The job
         id: JobId,
     },
-    /// Ask a job to stop: a queued one at once, a running one at its next heartbeat
+    /// Ask a job to stop: a queued one ends at once, a running one soon
     Cancel {
         /// The job
         id: JobId,

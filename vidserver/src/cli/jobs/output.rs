@@ -7,7 +7,7 @@ use comfy_table::{ColumnConstraint, ContentArrangement, Table, Width};
 use serde::Serialize;
 use vidcore::clock::Timestamp;
 
-use super::CommandError;
+use super::{CommandError, printable};
 
 /// The least width of the last column of a table, however narrow the terminal.
 const LAST_WIDTH: u16 = 26;
@@ -76,12 +76,6 @@ pub(super) fn moment(moment: Option<Timestamp>) -> String {
 /// A text that may be absent.
 pub(super) fn text(text: Option<&str>) -> String {
     text.unwrap_or("-").to_owned()
-}
-
-/// The text on one line. Errors quote what programs said about files of strangers: their control
-/// characters are not for the operator's terminal.
-fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 #[cfg(test)]

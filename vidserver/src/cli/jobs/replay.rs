@@ -2,6 +2,7 @@
 
 use clap::Args;
 use vidcore::Platform;
+use vidcore::id::VideoId;
 use vidcore::jobs::{JobActor, JobError, JobQuery, QueueName, Replay};
 
 use super::output::Form;
@@ -16,10 +17,14 @@ pub(super) struct ReplayFlags {
     /// Only those of this kind, such as `process_video`
     #[arg(long, value_parser = name)]
     kind: Option<String>,
+    /// Only those about this video
+    #[arg(long)]
+    video: Option<VideoId>,
 }
 
 pub(super) async fn run(platform: &Platform, flags: ReplayFlags, form: Form) -> Result<(), CommandError> {
-    let query = JobQuery { queue: flags.queue, kind: flags.kind, ..JobQuery::default() };
+    let ReplayFlags { queue, kind, video } = flags;
+    let query = JobQuery { queue, kind, video, ..JobQuery::default() };
     let all = replay(platform, query).await?;
     if form == Form::Json {
         return say(&serde_json::to_string(&all)?);

@@ -12,7 +12,8 @@ use crate::routes::{ApiState, render};
 
 /// Asks a job to stop
 ///
-/// A queued one is cancelled at once, a running one at its next heartbeat.
+/// A queued one is cancelled at once; a running one is told at once and stops soon, at the latest after its
+/// next heartbeat.
 #[utoipa::path(
     post, path = "/jobs/{id}/cancel", tag = "jobs", operation_id = "cancel_job", security(("bearer" = [])),
     params(
