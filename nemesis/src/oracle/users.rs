@@ -25,7 +25,7 @@ pub(super) async fn check(user: &User, ledger: &Ledger, findings: &Findings) -> 
     for (age, video) in user.videos.iter().rev().enumerate() {
         let mut has_source = false;
         for upload in &video.uploads {
-            let status = check_upload(user, upload, findings).await?;
+            let status = check_upload(user, video, upload, findings).await?;
             usage.add(upload, &status);
             has_source |= status == "complete";
         }
@@ -75,13 +75,19 @@ async fn listed(user: &User) -> Result<BTreeSet<String>, Failure> {
     Ok(ids)
 }
 
-async fn check_upload(user: &User, upload: &UploadModel, findings: &Findings) -> Result<String, Failure> {
+async fn check_upload(
+    user: &User,
+    video: &VideoModel,
+    upload: &UploadModel,
+    findings: &Findings,
+) -> Result<String, Failure> {
     let UploadModel { id, fixture, received, completed, aborted, .. } = upload;
     let view = user.caller.read(&format!("/api/v1/uploads/{id}")).await?.body;
     let status = view["status"].as_str().unwrap_or_default().to_owned();
     let expected: &[&str] = match (aborted, completed, fixture.good) {
         (true, _, _) => &["aborted"],
-        (false, true, true) if user.gives_up => &["complete", "rejected"],
+        // Whoever cancels the check of an upload has it rejected.
+        (false, true, true) if user.gives_up || video.may_be_cancelled => &["complete", "rejected"],
         (false, true, true) => &["complete"],
         (false, true, false) => &["rejected"],
         (false, false, _) => &["open"],

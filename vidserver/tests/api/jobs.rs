@@ -84,7 +84,7 @@ async fn jobs_are_filtered_by_state_and_video_and_paged() {
     app.until(&ada, "/api/v1/jobs?state=done", |page| page["items"].as_array().map_or(0, Vec::len) == 8).await;
     let of_video = jobs(&app, &ada, &format!("?video_id={}", text(&first["id"]))).await;
     let kinds: BTreeSet<_> = of_video.iter().map(|job| text(&job["kind"])).collect();
-    assert_eq!(BTreeSet::from(["process_video", "make_rendition", "settle_video"]), kinds);
+    assert_eq!(BTreeSet::from(["verify_upload", "process_video", "make_rendition", "settle_video"]), kinds);
     assert!(jobs(&app, &ada, "?state=dead").await.is_empty());
     let page = app.get("/api/v1/jobs?state=done&limit=7").by(&ada).send().await.expect(200);
     let cursor = text(&page.json()["next_cursor"]).to_owned();
