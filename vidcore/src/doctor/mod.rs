@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use futures_util::TryStreamExt;
 use serde::{Deserialize, Serialize};
 
-use crate::id::{UploadId, VideoId};
+use crate::id::UploadId;
 use crate::media::NewObject;
 use crate::storage::Objects;
 use crate::storage::objects::ObjectError;
@@ -307,7 +307,8 @@ pub fn upload_of(key: &str) -> Option<UploadId> {
 }
 
 /// The video whose source or rendition a key was made for.
-pub(crate) fn video_of(key: &str) -> Option<VideoId> {
+#[cfg(feature = "sqlite")]
+pub(crate) fn video_of(key: &str) -> Option<crate::id::VideoId> {
     let mut segments = key.split('/');
     matches!(segments.next()?, "originals" | "renditions").then_some(())?;
     segments.next()?.parse().ok()

@@ -174,6 +174,7 @@ pub const MEDIA_QUEUE: &str = "media";
 pub const VIDEO_QUEUE: &str = "video";
 
 /// The queues whose jobs end when their video is trashed or gets a new source.
+#[cfg(feature = "sqlite")]
 pub(crate) const QUEUES_OF_VIDEOS: [&str; 2] = [VIDEO_QUEUE, MEDIA_QUEUE];
 
 /// Jobs as rows of the database that holds the videos they are about.
