@@ -92,7 +92,7 @@ impl Jobs {
     ///
     /// Queue and kind are [names](is_name), the payload is at most 64 KiB of JSON, the priority −10 to 10,
     /// `max_attempts` at least 1, a unique key 1 to 200 characters; kind, payload and attempts of the
-    /// follow-up likewise.
+    /// follow-up likewise. It cannot join a group: what a handler causes writes a group with its members.
     ///
     /// # Errors
     /// [`JobError::Invalid`], [`JobError::Store`].
@@ -138,8 +138,9 @@ impl Jobs {
         Ok(Page { items: jobs.into_iter().map(|job| by.detail().job(job)).collect(), next_cursor })
     }
 
-    /// Asks a job to stop: a queued one at once, a running one at its next heartbeat. The jobs that say
-    /// what became of a video or an upload after its own job ended cannot be stopped.
+    /// Asks a job to stop: a queued one ends at once; the worker of a running one is told at once, and
+    /// sees it at its next heartbeat at the latest. The jobs that say what became of a video or an upload
+    /// after its own job ended cannot be stopped.
     ///
     /// # Errors
     /// [`JobError::NotFound`], [`JobError::WrongState`] if it has ended or cannot be stopped.
