@@ -1,7 +1,8 @@
 //! Redis: where it is, how to reach it, and how to go on without it.
 //!
-//! Nothing here is asked what is true. What is sent may be lost, doubled or late, and whoever sends
-//! does not wait for it.
+//! Nothing here is asked what is true. Hints and notices leave through an [`Outbox`]: they may be lost,
+//! doubled or late, and whoever sends does not wait. What is cached and counted goes through a [`Link`],
+//! whose users can go on without an answer.
 
 use std::fmt;
 use std::io;
@@ -15,9 +16,12 @@ use crate::entropy::{Entropy, EntropyExt};
 use crate::platform::settings::RedisSettings;
 
 mod backoff;
+mod breaker;
+mod link;
 mod outbox;
 
 pub(crate) use backoff::Backoff;
+pub(crate) use link::{Link, LinkError};
 pub(crate) use outbox::{Cargo, Outbox};
 
 /// The version of the layout of keys and messages, part of every name: processes of another layout

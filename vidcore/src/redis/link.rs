@@ -1,0 +1,129 @@
+//! Commands whose answers are waited for: each for a bounded time, and none while the server is known
+//! to be away.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ::redis::aio::{ConnectionManager, ConnectionManagerConfig};
+use ::redis::{FromRedisValue, RedisError};
+
+use crate::clock::Clock;
+use crate::redis::breaker::{Breaker, Turn};
+use crate::redis::{RedisServer, is_refusal, timed_out};
+
+/// Pauses between attempts to connect, from the first to the longest; each is drawn at random.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LinkError {
+    /// The server is away and was not asked.
+    #[error("Redis is away and was not asked")]
+    Open,
+    /// It was asked, and failed, refused or did not answer in time.
+    #[error("Redis did not answer")]
+    Redis(#[source] RedisError),
+}
+
+/// One connection shared by all its users, which comes back by itself, and a breaker before it.
+#[derive(Clone)]
+pub(crate) struct Link {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    connection: ConnectionManager,
+    breaker: Breaker,
+    patience: Duration,
+    name: &'static str,
+}
+
+impl Link {
+    /// A link that connects at the first command. Each command has `patience`, from the call to its
+    /// answer. `name` is what logs and metrics call it. Needs a tokio runtime.
+    pub(crate) fn new(
+        server: &RedisServer,
+        name: &'static str,
+        patience: Duration,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, RedisError> {
+        // One bound around everything, connecting included, instead of one in each place.
+        let config = ConnectionManagerConfig::new()
+            .set_response_timeout(None)
+            .set_connection_timeout(Some(server.connect_timeout))
+            .set_min_delay(FIRST_PAUSE)
+            .set_max_delay(LONGEST_PAUSE)
+            .set_number_of_retries(3);
+        let connection = ConnectionManager::new_lazy_with_config(server.client.clone(), config)?;
+        let breaker = Breaker::new(clock, Arc::clone(&server.entropy));
+        Ok(Self { inner: Arc::new(Inner { connection, breaker, patience, name }) })
+    }
+
+    /// Runs `command` over the connection.
+    ///
+    /// # Errors
+    /// [`LinkError`], at the latest when the patience has ended. The server may carry the command out
+    /// all the same.
+    ///
+    /// # Cancel safety
+    /// Dropped half way, the command may or may not have been carried out; nothing is left in disorder.
+    pub(crate) async fn run<T: FromRedisValue>(
+        &self,
+        command: impl AsyncFnOnce(&mut ConnectionManager) -> Result<T, RedisError>,
+    ) -> Result<T, LinkError> {
+        let Inner { breaker, patience, .. } = &*self.inner;
+        if !breaker.lets_through() {
+            return Err(LinkError::Open);
+        }
+        let mut connection = self.inner.connection.clone();
+        let answer = tokio::time::timeout(*patience, command(&mut connection)).await;
+        match answer.unwrap_or_else(|_| Err(timed_out())) {
+            Ok(value) => {
+                self.note(breaker.succeeded(), None);
+                Ok(value)
+            }
+            // A server that refuses is there.
+            Err(error) if is_refusal(&error) => {
+                self.note(breaker.succeeded(), None);
+                Err(LinkError::Redis(error))
+            }
+            Err(error) => {
+                metrics::counter!("vid_redis_failures_total", "connection" => self.inner.name).increment(1);
+                self.note(breaker.failed(), Some(&error));
+                Err(LinkError::Redis(error))
+            }
+        }
+    }
+
+    /// Whether the server is asked as usual.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.inner.breaker.is_closed()
+    }
+
+    fn note(&self, turn: Turn, error: Option<&RedisError>) {
+        let connection = self.inner.name;
+        match turn {
+            Turn::None => return,
+            Turn::Opened => {
+                let error = error.map(ToString::to_string);
+                tracing::warn!(connection, error, "Redis does not answer; going on without it for now");
+            }
+            Turn::Closed => tracing::info!(connection, "Redis is back"),
+        }
+        let is_open = if turn == Turn::Opened { 1.0 } else { 0.0 };
+        metrics::gauge!("vid_redis_breaker_open", "connection" => connection).set(is_open);
+    }
+}
+
+impl fmt::Debug for Link {
+    /// Leaves out the connection, which knows the password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Link")
+            .field("name", &self.inner.name)
+            .field("patience", &self.inner.patience)
+            .field("breaker", &self.inner.breaker)
+            .finish_non_exhaustive()
+    }
+}
