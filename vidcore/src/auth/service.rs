@@ -7,14 +7,17 @@ use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
 
+use crate::auth::caches::{AuthCaches, key_of};
 use crate::auth::grant::Grant;
 use crate::auth::register::{MAX_EMAIL_BYTES, MAX_PASSWORD_CHARS, Registration, checked_display_name, normalise_email};
 use crate::auth::session::{RefreshToken, Successor};
-use crate::auth::token::AccessTokens;
+use crate::auth::token::{AccessTokens, Checked, is_too_long};
 use crate::auth::{
-    Account, AccountPage, AccountStore, AccountView, Actor, AuthError, BadToken, Credentials, Jwks, NewAccount,
-    NewSession, PROFILES, Passwords, ProfileView, RegisterInput, Role, Rotated, Rotation, SessionAccount, SignedIn,
+    Account, AccountError, AccountPage, AccountStore, AccountView, Actor, AuthError, BadToken, Credentials, Jwks,
+    NewAccount, NewSession, PROFILES, Passwords, ProfileView, RegisterInput, Role, Rotated, Rotation, SessionAccount,
+    SignedIn,
 };
+use crate::cache::{Cached, LoadError};
 use crate::clock::{Clock, Timestamp};
 use crate::entropy::{Entropy, EntropyExt};
 use crate::events::NewChange;
@@ -24,7 +27,7 @@ use crate::keys::KeyRing;
 use crate::page::{PageLimit, Position};
 use crate::platform::parts::Parts;
 use crate::platform::settings::AuthSettings;
-use crate::store::{Causes, Outcome};
+use crate::store::{Causes, Outcome, StoreError};
 
 /// Accounts, sign-in and tokens. Clones share everything.
 ///
@@ -48,6 +51,7 @@ struct Inner {
     refresh_ttl: Duration,
     refresh_grace: Duration,
     keep_keys: Duration,
+    caches: AuthCaches,
 }
 
 /// Which account an administrator means.
@@ -69,14 +73,15 @@ impl FromStr for AccountRef {
 }
 
 impl Auth {
-    pub(crate) fn new(parts: &Parts) -> Self {
-        Self::over(
+    pub(crate) fn new(parts: &Parts, caches: AuthCaches) -> Self {
+        Self::build(
             Arc::clone(&parts.store) as Arc<dyn AccountStore>,
             parts.keys.clone(),
             Arc::clone(&parts.clock),
             Arc::clone(&parts.entropy),
             &parts.settings.auth,
             Duration::from_secs(parts.settings.catalog.idempotency_keep_s),
+            caches,
         )
     }
 
@@ -90,6 +95,19 @@ impl Auth {
         settings: &AuthSettings,
         keep_keys: Duration,
     ) -> Self {
+        let caches = AuthCaches::alone(&clock, &entropy);
+        Self::build(store, keys, clock, entropy, settings, keep_keys, caches)
+    }
+
+    fn build(
+        store: Arc<dyn AccountStore>,
+        keys: KeyRing,
+        clock: Arc<dyn Clock>,
+        entropy: Arc<dyn Entropy>,
+        settings: &AuthSettings,
+        keep_keys: Duration,
+        caches: AuthCaches,
+    ) -> Self {
         let AuthSettings { issuer, audience, .. } = settings.clone();
         let access_ttl = Duration::from_secs(settings.access_ttl_s);
         let inner = Inner {
@@ -98,6 +116,7 @@ impl Auth {
             refresh_ttl: Duration::from_secs(settings.refresh_ttl_s),
             refresh_grace: Duration::from_secs(settings.refresh_grace_s),
             keep_keys,
+            caches,
             store,
             keys,
             clock,
@@ -197,7 +216,8 @@ impl Auth {
     /// # Errors
     /// [`AuthError::BadToken`] with the reason.
     pub async fn authenticate(&self, bearer: &str) -> Result<Actor, AuthError> {
-        let claims = self.inner.tokens.verify(bearer)?;
+        let checked = self.inner.checked(bearer).await?;
+        let claims = self.inner.tokens.judge(&checked.value)?;
         let (user, session) = (claims.sub, claims.sid);
         let state = self.inner.store.auth_state(user, session, self.inner.clock.now()).await?;
         let state = state.filter(|state| state.session_live && state.auth_epoch == claims.auth_epoch);
@@ -232,12 +252,21 @@ impl Auth {
         Ok(renamed.map(AccountView::from))
     }
 
-    /// What anybody may know of an account.
+    /// What anybody may know of an account, from the cache.
     ///
     /// # Errors
     /// [`AuthError::NotFound`].
-    pub async fn profile(&self, user: UserId) -> Result<ProfileView, AuthError> {
-        self.inner.account(user).await.map(ProfileView::from)
+    pub async fn profile(&self, user: UserId) -> Result<Arc<Cached<ProfileView>>, AuthError> {
+        let store = Arc::clone(&self.inner.store);
+        let load = async move { Ok(store.account(user).await?.map(ProfileView::from)) };
+        match self.inner.caches.profiles.get_or_load(&user.to_string(), load).await {
+            Ok(found) => found.ok_or(AuthError::NotFound),
+            Err(LoadError::Failed(error)) => Err(match &*error {
+                AccountError::Store(error) => error.again().into(),
+                _ => AuthError::NotFound,
+            }),
+            Err(LoadError::CutOff) => Err(cut_off("read a profile")),
+        }
     }
 
     /// Gives an account a role. Its older access tokens die; its sessions go on and refresh into
@@ -271,7 +300,7 @@ impl Auth {
     }
 
     /// The public keys that access tokens may be signed with.
-    pub fn jwks(&self) -> Jwks {
+    pub fn jwks(&self) -> Arc<Cached<Jwks>> {
         self.inner.tokens.jwks()
     }
 
@@ -295,6 +324,20 @@ impl fmt::Debug for Auth {
 impl Inner {
     async fn account(&self, id: UserId) -> Result<Account, AuthError> {
         self.store.account(id).await?.ok_or(AuthError::NotFound)
+    }
+
+    /// The token, if its signature is right: checked, or found to have been.
+    async fn checked(self: &Arc<Self>, bearer: &str) -> Result<Arc<Cached<Checked>>, AuthError> {
+        if is_too_long(bearer) {
+            return Err(BadToken::Invalid.into());
+        }
+        let (inner, token) = (Arc::clone(self), bearer.to_owned());
+        let load = async move { inner.tokens.check(&token).map(Some) };
+        match self.caches.tokens.get_or_load(&key_of(bearer), load).await {
+            Ok(found) => Ok(found.ok_or(BadToken::Invalid)?),
+            Err(LoadError::Failed(error)) => Err((*error).into()),
+            Err(LoadError::CutOff) => Err(cut_off("check an access token")),
+        }
     }
 
     async fn credentials(&self, email: &str) -> Result<Option<Credentials>, AuthError> {
@@ -407,4 +450,9 @@ impl Inner {
 
 fn position_of(account: &Account) -> Position {
     Position { sort: account.created_at.as_millis(), id: *account.id.as_bytes() }
+}
+
+/// A load that ended without an answer: the same call may succeed.
+fn cut_off(operation: &'static str) -> AuthError {
+    StoreError::Unavailable { operation, source: "the load was cut off".into() }.into()
 }

@@ -55,7 +55,7 @@ pub(crate) async fn search(
 ) -> Result<Response, Problem> {
     let found = state.platform.catalog().search(&q, cursor.as_deref(), paging::limit(limit)).await;
     let page = found.map_err(refusal)?;
-    Ok(render::page(page, state.platform.links(), &uri, &held, Audience::Everybody))
+    Ok(render::cached_page(&page, state.platform.links(), &uri, &held, Audience::Everybody))
 }
 
 /// What the library finds wrong with the text is wrong with a parameter here, not with a body.
