@@ -14,7 +14,7 @@
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::auth::Auth;
+use crate::auth::{Actor, Auth, NotAdmin};
 use crate::cache::CacheReport;
 use crate::catalog::Catalog;
 use crate::clock::{Clock, Timestamp};
@@ -135,8 +135,12 @@ impl Platform {
     }
 
     /// What each cache of this process holds and did, by name.
-    pub async fn cache_report(&self) -> Vec<CacheReport> {
-        self.inner.parts.caches.report().await
+    ///
+    /// # Errors
+    /// [`NotAdmin`].
+    pub async fn cache_report(&self, actor: &Actor) -> Result<Vec<CacheReport>, NotAdmin> {
+        actor.must_administer()?;
+        Ok(self.inner.parts.caches.report().await)
     }
 
     /// The settings it was opened with.

@@ -3,7 +3,7 @@
 //! The library's enums may grow; a variant this file does not know yet is [`code::INTERNAL`], so that
 //! it is logged with its text and noticed, and the client learns nothing by accident.
 
-use vidcore::auth::AuthError;
+use vidcore::auth::{AuthError, NotAdmin};
 use vidcore::catalog::CatalogError;
 use vidcore::invalid::FieldProblem;
 use vidcore::jobs::JobError;
@@ -87,6 +87,12 @@ impl From<CatalogError> for Problem {
             CatalogError::Fenced => Self::internal(error),
             other => Self::internal(other),
         }
+    }
+}
+
+impl From<NotAdmin> for Problem {
+    fn from(_: NotAdmin) -> Self {
+        Self::new(code::FORBIDDEN)
     }
 }
 
