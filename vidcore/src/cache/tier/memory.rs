@@ -168,11 +168,12 @@ impl CacheTier for MemoryCache {
 
     async fn apply(&self, batch: Batch<'_>) -> Result<Option<i64>, TierError> {
         let mut state = self.state();
-        match state.applied {
-            Some(applied) if applied >= batch.after && applied < batch.up_to() => {}
+        let applied = match state.applied {
+            Some(applied) if applied >= batch.after && applied < batch.up_to() => applied,
             other => return Ok(other),
-        }
-        for change in batch.changes {
+        };
+        // What another process has applied is passed over: it would drop what is newer.
+        for change in batch.changes.iter().filter(|change| change.id > applied) {
             if change.key == EVERY_KEY {
                 state.all.remove(change.topic.as_str());
             } else {

@@ -22,11 +22,18 @@ local function bump(key)
   end
 end
 
+-- Ids have no gaps. What another process has applied is passed over: it would drop what is newer.
+local applied = tonumber(mark) - tonumber(ARGV[1])
 local at = 2
 for i = 4, #ARGV do
-  bump(KEYS[at])
+  local is_new = i - 3 > applied
+  if is_new then
+    bump(KEYS[at])
+  end
   if ARGV[i] == 'key' then
-    redis.call('DEL', KEYS[at + 1], KEYS[at + 2])
+    if is_new then
+      redis.call('DEL', KEYS[at + 1], KEYS[at + 2])
+    end
     at = at + 3
   else
     at = at + 1
