@@ -23,6 +23,7 @@ pub mod redis;
 pub mod renditions;
 #[cfg(feature = "sqlite")]
 pub mod store;
+pub mod tier;
 #[cfg(feature = "sqlite")]
 pub mod uploads;
 #[cfg(feature = "sqlite")]
