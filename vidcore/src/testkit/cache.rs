@@ -1,5 +1,6 @@
 //! What the read-through promises, one claim per function.
 
+use std::any::Any;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -62,6 +63,8 @@ pub struct CacheHarness {
     pub log: Arc<ChangeLog>,
     /// Tells the tier of it.
     following: Option<JoinHandle<()>>,
+    /// What the tier needs to live.
+    service: Option<Box<dyn Any + Send + Sync>>,
 }
 
 impl Drop for CacheHarness {
@@ -127,6 +130,7 @@ macro_rules! cache_contract {
                 a_value_past_its_time_is_served_when_its_load_fails,
                 a_refresh_that_failed_is_not_tried_again_at_once,
                 a_value_is_not_served_past_its_last_time,
+                a_value_is_not_served_past_its_last_time_while_its_refresh_goes_on,
                 a_value_older_than_a_change_is_not_served_however_fresh,
                 a_value_near_its_end_is_refreshed_before_it,
                 a_value_far_from_its_end_is_not_refreshed,
@@ -157,6 +161,13 @@ impl CacheHarness {
         harness
     }
 
+    /// The same, with what the tier needs to live.
+    #[must_use]
+    pub fn with_service(mut self, service: impl Any + Send + Sync) -> Self {
+        self.service = Some(Box::new(service));
+        self
+    }
+
     fn build(shared: Option<SharedTier>, clock: ManualClock, log: Arc<ChangeLog>) -> Self {
         let hearing = Arc::new(Hearing::default());
         let parts = CacheParts {
@@ -179,7 +190,7 @@ impl CacheHarness {
         caches.register(CACHE, &cache);
         caches.register(LENIENT, &lenient);
         caches.drop_all(log.last());
-        Self { cache, lenient, caches, clock, hearing, log, following: None }
+        Self { cache, lenient, caches, clock, hearing, log, following: None, service: None }
     }
 
     /// Tells the tier of changes from now on.
@@ -675,6 +686,26 @@ pub async fn a_value_is_not_served_past_its_last_time(h: &CacheHarness) {
     h.ask_lenient("k", Ok(Some("old"))).await;
     h.clock.advance(TTL.mul_f64(1.1) + STALE);
     assert_eq!(None, h.ask_lenient("k", Err(OriginError("away"))).await);
+}
+
+/// See the name.
+pub async fn a_value_is_not_served_past_its_last_time_while_its_refresh_goes_on(h: &CacheHarness) {
+    h.ask_lenient("k", Ok(Some("old"))).await;
+    h.clock.advance(TTL.mul_f64(1.1) + STEP);
+    let (gate, cache) = (Gate::closed(), h.lenient.clone());
+    let held = gate.clone();
+    let slow = async move {
+        held.pass().await;
+        Ok(Some("new".to_owned()))
+    };
+    let served = cache.get_or_load("k", slow).await.expect("there is a value").expect("there is a value");
+    assert_eq!("old", served.value);
+    gate.until_reached().await;
+    h.clock.advance(STALE);
+    let late = tokio::spawn(async move { cache.get_or_load("k", async { Ok(Some("newer".to_owned())) }).await });
+    until(|| h.lenient.stats().waits == 1).await;
+    gate.open();
+    assert_eq!("new", text(&joined(late).await));
 }
 
 /// See the name.
