@@ -100,9 +100,12 @@ where
                 }
                 Err(error) => return self.trouble(&error),
             };
+            let is_there = found.is_some();
             let mode = match self.take(leader, found).await {
                 Some(Freshness::Fresh | Freshness::DueEarly) => return Duty::None,
                 Some(Freshness::Stale | Freshness::Expired) => ClaimMode::Refresh,
+                // What cannot be read is replaced: to look again would find it again.
+                None if is_there => ClaimMode::Refresh,
                 None => ClaimMode::UnlessThere,
             };
             match shared.tier().claim(place, mode, holder, LEASE).await {
