@@ -19,18 +19,21 @@ use crate::store::{CommitObserver, Committed};
 use crate::testkit::changes::ChangeLog;
 
 /// Life of a value in the harness.
-const TTL: Duration = Duration::from_secs(10);
+pub(crate) const TTL: Duration = Duration::from_secs(10);
 
 /// Life of the knowledge that there is none.
 const NEGATIVE_TTL: Duration = Duration::from_secs(1);
 
 /// How much longer a value of the lenient cache may be served.
-const STALE: Duration = Duration::from_secs(30);
+pub(crate) const STALE: Duration = Duration::from_secs(30);
 
 /// The names of the two caches.
 pub const CACHE: &str = "harness";
 /// See [`CACHE`].
 pub const LENIENT: &str = "lenient";
+
+/// Loads that may run at once while the tier is away.
+pub(crate) const BYPASS_LOADS: usize = 8;
 
 /// How long something may take that has to happen.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -156,7 +159,7 @@ impl CacheHarness {
 
     /// The caches of one process before `tier`, which is told of what is in `log`.
     pub fn over(tier: Arc<dyn CacheTier>, clock: ManualClock, log: Arc<ChangeLog>) -> Self {
-        let mut harness = Self::build(Some(SharedTier::new(tier, 8)), clock, log);
+        let mut harness = Self::build(Some(SharedTier::new(tier, BYPASS_LOADS)), clock, log);
         harness.follow();
         harness
     }
@@ -235,7 +238,7 @@ impl CacheHarness {
     }
 
     /// Asks for `key` in a task of its own, with a load that waits at `gate` before it ends.
-    fn ask(&self, key: &str, gate: &Gate, outcome: Result<Option<&str>, OriginError>) -> JoinHandle<Loaded> {
+    pub fn ask(&self, key: &str, gate: &Gate, outcome: Result<Option<&str>, OriginError>) -> JoinHandle<Loaded> {
         let (cache, key, gate) = (self.cache.clone(), key.to_owned(), gate.clone());
         let outcome = outcome.map(|value| value.map(str::to_owned));
         let load = async move {
@@ -284,9 +287,14 @@ impl Gate {
         let _permit = self.permits.acquire().await;
     }
 
+    /// How many loads have come to it.
+    pub fn arrivals(&self) -> u64 {
+        self.arrivals.load(Ordering::SeqCst)
+    }
+
     /// Waits until a load has come to it, so that the load is known to have begun.
     pub async fn until_reached(&self) {
-        until(|| self.arrivals.load(Ordering::SeqCst) > 0).await;
+        until(|| self.arrivals() > 0).await;
     }
 }
 
@@ -299,12 +307,12 @@ pub async fn until(condition: impl Fn() -> bool) {
     }
 }
 
-fn text(loaded: &Loaded) -> &str {
+pub(crate) fn text(loaded: &Loaded) -> &str {
     let value = loaded.as_ref().expect("the load succeeds").as_ref().expect("there is a value");
     &value.value
 }
 
-async fn joined(task: JoinHandle<Loaded>) -> Loaded {
+pub(crate) async fn joined(task: JoinHandle<Loaded>) -> Loaded {
     task.await.expect("the caller does not panic")
 }
 
@@ -620,7 +628,7 @@ pub async fn every_call_is_counted_once(h: &CacheHarness) {
 
 impl CacheHarness {
     /// Asks the lenient cache for `key`.
-    async fn ask_lenient(&self, key: &str, outcome: Result<Option<&str>, OriginError>) -> Option<String> {
+    pub(crate) async fn ask_lenient(&self, key: &str, outcome: Result<Option<&str>, OriginError>) -> Option<String> {
         let outcome = outcome.map(|value| value.map(str::to_owned));
         let loaded = self.lenient.get_or_load(key, async move { outcome }).await;
         loaded.ok().flatten().map(|loaded| loaded.value.clone())

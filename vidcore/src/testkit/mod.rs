@@ -10,6 +10,7 @@ pub mod cache;
 #[cfg(feature = "sqlite")]
 pub mod catalog;
 pub mod changes;
+pub mod fleet;
 #[cfg(feature = "sqlite")]
 pub mod jobs;
 pub mod media;

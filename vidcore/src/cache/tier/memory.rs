@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -33,6 +34,10 @@ struct Entry {
     all: u64,
     expires_at: Duration,
 }
+
+/// Where the numbers of the next cache begin: what was loaded for one must not fit another in its place.
+static USED: AtomicU64 = AtomicU64::new(0);
+const PER_CACHE: u64 = 1 << 40;
 
 #[derive(Debug, Default)]
 struct State {
@@ -70,7 +75,8 @@ impl MemoryCache {
                 u32::try_from(ENTRY_OVERHEAD + key.0.len() + key.1.len() + entry.bytes.len()).unwrap_or(u32::MAX)
             })
             .build();
-        Self { clock, entries, state: Mutex::default() }
+        let state = State { last: USED.fetch_add(PER_CACHE, Ordering::Relaxed), ..State::default() };
+        Self { clock, entries, state: Mutex::new(state) }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
