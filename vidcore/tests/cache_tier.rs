@@ -133,6 +133,24 @@ mod redis_only {
         }
     }
 
+    /// A server that came back with an older state, while a load went on: whatever number a generation has
+    /// then, it must not come to be the ticket's.
+    #[tokio::test]
+    async fn a_ticket_is_refused_after_the_tier_fell_back_and_began_anew() {
+        let Some(redis) = TestRedis::start() else { return };
+        let h = harness(&redis).await;
+        let before = h.lead("k", 1).await;
+        h.tier.reset(&["tier"], 10).await.expect("the tier answers");
+        let during = h.claim("k", 2).await;
+        let (Claim::Wait(during) | Claim::Lead(during)) = during else { panic!("there is no entry") };
+        for (key, number) in [("all", before.all), ("g:k", before.generation)] {
+            assert_eq!("+OK", redis.command(&format!("SET {KEYS}:tier:{key} {number} EX 60")));
+        }
+        h.tier.reset(&["tier"], 20).await.expect("the tier answers");
+        h.claim("k", 3).await;
+        assert_eq!(Stored::Refused, h.store("k", &during, b"old").await);
+    }
+
     #[tokio::test]
     async fn what_was_flushed_is_not_known_and_not_believed() {
         let Some(redis) = TestRedis::start() else { return };

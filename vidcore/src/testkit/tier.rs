@@ -556,16 +556,16 @@ pub async fn keys_of_any_bytes_and_length_do_not_collide(h: &TierHarness) {
         h.fill(key, number.to_string().as_bytes()).await;
     }
     for (number, key) in keys.iter().enumerate() {
-        assert_eq!(Some(Bytes::from(number.to_string())), h.bytes(key).await, "{:.40?}", key);
+        assert_eq!(Some(Bytes::from(number.to_string())), h.bytes(key).await, "{key:.40?}");
     }
     for (number, key) in (1..).zip(&keys) {
         h.apply(number, &[key]).await;
-        assert_eq!(None, h.bytes(key).await, "{:.40?}", key);
+        assert_eq!(None, h.bytes(key).await, "{key:.40?}");
         let left = keys.len() - number as usize;
         let mut found = 0;
         for key in &keys {
             found += usize::from(h.bytes(key).await.is_some());
         }
-        assert_eq!(left, found, "{:.40?}", key);
+        assert_eq!(left, found, "{key:.40?}");
     }
 }
