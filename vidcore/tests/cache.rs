@@ -13,6 +13,20 @@ vidcore::cache_contract!(process, async { Some(CacheHarness::process()) });
 vidcore::cache_contract!(before_memory, async {
     Some(over(|clock| Arc::new(MemoryCache::new(1 << 20, Arc::new(clock)))))
 });
+#[cfg(all(feature = "sqlite", feature = "redis"))]
+vidcore::cache_contract!(before_redis, async {
+    use std::time::Duration;
+
+    use vidcore::cache::RedisCache;
+    use vidcore::clock::SystemClock;
+    use vidcore::testkit::TestRedis;
+
+    let redis = TestRedis::start()?;
+    // Longer than in production: the tests of a whole suite run at once.
+    let (server, patience) = (TestRedis::server(&redis.settings()), Duration::from_secs(5));
+    let tier = RedisCache::new(&server, patience, Arc::new(SystemClock::new())).expect("the tier opens");
+    Some(over(|_| Arc::new(tier)).with_service(redis))
+});
 
 fn over(tier: impl FnOnce(ManualClock) -> Arc<dyn CacheTier>) -> CacheHarness {
     let clock = ManualClock::default();

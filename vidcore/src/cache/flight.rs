@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::error::Error;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::watch;
 
@@ -12,8 +13,16 @@ use crate::cache::{Cached, LoadError};
 /// What a load ends with.
 pub(super) type Answer<T, E> = Result<Option<Arc<Cached<T>>>, LoadError<E>>;
 
+/// An answer that those who wait may have.
+#[derive(Debug)]
+pub(super) struct Given<T, E: Error + 'static> {
+    answer: Answer<T, E>,
+    /// What there is until the load ends may be had as long as this; the end of the load always.
+    usable_until: Option<Duration>,
+}
+
 /// Hears a load's answer.
-pub(super) type Waiter<T, E> = watch::Receiver<Option<Answer<T, E>>>;
+pub(super) type Waiter<T, E> = watch::Receiver<Option<Given<T, E>>>;
 
 /// The loads under way, by key.
 #[derive(Debug)]
@@ -34,7 +43,7 @@ pub(super) struct Leader<T, E: Error + 'static> {
     key: Arc<str>,
     stripe: Stripe,
     generation: Generation,
-    answer: watch::Sender<Option<Answer<T, E>>>,
+    answer: watch::Sender<Option<Given<T, E>>>,
     is_listed: bool,
 }
 
@@ -83,21 +92,22 @@ impl<T, E: Error + 'static> Leader<T, E> {
         self.generation
     }
 
-    /// Whether those who wait have been answered.
-    pub(super) fn is_answered(&self) -> bool {
-        self.answer.borrow().is_some()
+    /// Whether who asks at `now` is answered without the end of the load.
+    pub(super) fn is_answered(&self, now: Duration) -> bool {
+        self.answer.borrow().as_ref().is_some_and(|given| given.may_be_had(Some(now)))
     }
 
-    /// Answers everybody who waits, now and until the load ends, which goes on.
-    pub(super) fn answer(&self, answer: Answer<T, E>) {
-        self.answer.send_replace(Some(answer));
+    /// Answers everybody who waits, now and until the load ends, which goes on: but not who asks when the
+    /// answer's last time has come.
+    pub(super) fn answer(&self, answer: Answer<T, E>, usable_until: Duration) {
+        self.answer.send_replace(Some(Given { answer, usable_until: Some(usable_until) }));
     }
 
     /// Answers everybody who waits, and ends the load.
     pub(super) fn finish(mut self, answer: Answer<T, E>) {
         // Off the list first: who was told of a failure and tries again must start a new load.
         self.leave();
-        self.answer.send_replace(Some(answer));
+        self.answer.send_replace(Some(Given { answer, usable_until: None }));
     }
 
     fn leave(&mut self) {
@@ -118,10 +128,19 @@ impl<T, E: Error + 'static> Drop for Leader<T, E> {
     }
 }
 
-/// The answer of the load that `waiter` waits for.
-pub(super) async fn answer_of<T, E: Error + 'static>(mut waiter: Waiter<T, E>) -> Answer<T, E> {
-    match waiter.wait_for(Option::is_some).await {
-        Ok(answer) => answer.clone().unwrap_or(Err(LoadError::CutOff)),
-        Err(_) => Err(LoadError::CutOff),
+impl<T, E: Error + 'static> Given<T, E> {
+    fn may_be_had(&self, asked_at: Option<Duration>) -> bool {
+        self.usable_until.is_none_or(|until| asked_at.is_some_and(|asked_at| asked_at < until))
     }
+}
+
+/// The answer of the load that `waiter` waits for, to a question of that time; without one, what the load
+/// itself ends with. `None` if it ended and left nothing for this question.
+pub(super) async fn answer_of<T, E: Error + 'static>(
+    mut waiter: Waiter<T, E>,
+    asked_at: Option<Duration>,
+) -> Option<Answer<T, E>> {
+    let may_be_had = |given: &Option<Given<T, E>>| given.as_ref().is_some_and(|given| given.may_be_had(asked_at));
+    let given = waiter.wait_for(may_be_had).await.ok()?;
+    given.as_ref().map(|given| given.answer.clone())
 }

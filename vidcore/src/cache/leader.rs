@@ -100,9 +100,12 @@ where
                 }
                 Err(error) => return self.trouble(&error),
             };
+            let is_there = found.is_some();
             let mode = match self.take(leader, found).await {
                 Some(Freshness::Fresh | Freshness::DueEarly) => return Duty::None,
                 Some(Freshness::Stale | Freshness::Expired) => ClaimMode::Refresh,
+                // What cannot be read is replaced: to look again would find it again.
+                None if is_there => ClaimMode::Refresh,
                 None => ClaimMode::UnlessThere,
             };
             match shared.tier().claim(place, mode, holder, LEASE).await {
@@ -116,7 +119,7 @@ where
                     return Duty::Load(Some(ticket));
                 }
                 // Another process refreshes what was good enough here.
-                Ok(Claim::Wait(_)) if leader.is_answered() => return Duty::None,
+                Ok(Claim::Wait(_)) if leader.is_answered(self.now()) => return Duty::None,
                 // Whoever has the lease fails again and again, or there are too many of them.
                 Ok(Claim::Wait(ticket)) if self.now().saturating_sub(began) > 2 * LEASE => {
                     return Duty::Load(Some(ticket));
@@ -151,7 +154,7 @@ where
         if freshness != Freshness::Expired {
             let is_fresh = freshness == Freshness::Fresh;
             self.counters.shared(if is_fresh { SharedLookup::Hit } else { SharedLookup::StaleHit });
-            leader.answer(Ok(parcel.value.clone()));
+            leader.answer(Ok(parcel.value.clone()), life.usable_until);
             self.keep(leader, parcel.value, life).await;
         }
         Some(freshness)
@@ -175,7 +178,8 @@ where
         let load_time = self.now().saturating_sub(started_at);
         let outcome = if answer.is_ok() { LoadOutcome::Loaded } else { LoadOutcome::Failed };
         self.counters.load(outcome, load_time);
-        let place = Place { cache: self.options.name, key: leader.key() };
+        let key = Arc::clone(leader.key());
+        let place = Place { cache: self.options.name, key: &key };
         let tier = self.parts.shared.as_ref().map(SharedTier::tier).zip(ticket);
         let value = match answer {
             Ok(value) => value,
@@ -195,8 +199,9 @@ where
             load_time,
         };
         self.keep(&leader, parcel.value.clone(), life).await;
-        leader.answer(Ok(parcel.value.clone()));
-        // After the answer, for which nobody needs the tier.
+        // Before the tier is asked, for which nobody needs to wait. Who asks from now on finds what is kept or
+        // starts a new load: this value is not given to them whatever its age.
+        leader.finish(Ok(parcel.value.clone()));
         if let Some((tier, ticket)) = tier {
             let ttl = parcel.usable_for.saturating_sub(self.now().saturating_sub(started_at));
             // Who has missed changes gives nothing to others.

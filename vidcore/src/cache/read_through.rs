@@ -77,7 +77,8 @@ where
         F: Future<Output = Result<Option<T>, E>> + Send + 'static,
     {
         let inner = &self.inner;
-        if inner.is_deaf() {
+        let is_deaf = inner.is_deaf();
+        if is_deaf {
             inner.counters.bypass();
         } else if let Some(entry) = inner.kept(key).await {
             let now = inner.parts.clock.monotonic();
@@ -96,16 +97,28 @@ where
                 }
             }
         }
-        let stripe = inner.generations.stripe(key);
-        let (waiter, leader) = inner.flights.join(key, stripe, inner.generations.of(stripe));
-        match leader {
-            None => inner.counters.lookup(Lookup::Wait),
-            Some(leader) => {
-                inner.counters.lookup(Lookup::Miss);
+        let mut load = Some(load);
+        let mut is_counted = false;
+        loop {
+            let stripe = inner.generations.stripe(key);
+            let (waiter, leader) = inner.flights.join(key, stripe, inner.generations.of(stripe));
+            let led = leader.and_then(|leader| Some((leader, load.take()?)));
+            let is_leader = led.is_some();
+            if !std::mem::replace(&mut is_counted, true) {
+                inner.counters.lookup(if is_leader { Lookup::Miss } else { Lookup::Wait });
+            }
+            // Who does not hear of changes takes nothing that was known before it joined.
+            let asked_at = (!is_deaf || is_leader).then(|| inner.parts.clock.monotonic());
+            if let Some((leader, load)) = led {
                 tokio::spawn(Arc::clone(inner).lead(leader, load));
             }
+            match answer_of(waiter, asked_at).await {
+                Some(answer) => return answer,
+                None if is_leader => return Err(LoadError::CutOff),
+                // What it joined ended in something that it may not have.
+                None => {}
+            }
         }
-        answer_of(waiter).await
     }
 
     /// Makes everything that this process knows about `key` stale. Does not block.
@@ -235,7 +248,7 @@ where
         let (_, leader) = self.flights.join(key, entry.stripe, entry.generation);
         let Some(leader) = leader else { return };
         self.counters.refresh(freshness == Freshness::DueEarly);
-        leader.answer(Ok(entry.value.clone()));
+        leader.answer(Ok(entry.value.clone()), entry.life.usable_until);
         tokio::spawn(Arc::clone(self).refresh_in_background(leader, load));
     }
 

@@ -2,6 +2,7 @@
 //! where it is away.
 
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -43,6 +44,8 @@ struct Inner {
     caches: Mutex<Vec<&'static str>>,
     /// How far the tier is, as it last said.
     applied: watch::Sender<i64>,
+    /// Whether the tier was found to be told of the changes of this database, and not of another one's.
+    is_checked: AtomicBool,
     heard: Notify,
     /// Loads that may run at once without the tier.
     bypass: Semaphore,
@@ -65,6 +68,7 @@ impl SharedTier {
             tier,
             caches: Mutex::default(),
             applied: watch::Sender::new(UNKNOWN),
+            is_checked: AtomicBool::new(false),
             heard: Notify::new(),
             bypass: Semaphore::new(bypass_loads.clamp(1, Semaphore::MAX_PERMITS)),
         };
@@ -108,10 +112,11 @@ impl SharedTier {
     pub(super) async fn look(&self, place: Place<'_>, required: i64) -> Result<Option<Option<Bytes>>, TierError> {
         for _ in 0..2 {
             let look = self.tier().look(place).await?;
-            if look.applied.is_some_and(|applied| applied >= required) {
+            let is_checked = self.inner.is_checked.load(Ordering::SeqCst);
+            if is_checked && look.applied.is_some_and(|applied| applied >= required) {
                 return Ok(Some(look.bytes));
             }
-            if *self.inner.applied.borrow() >= required {
+            if is_checked && *self.inner.applied.borrow() >= required {
                 // It has fallen back behind what it said before.
                 self.doubt();
             }
@@ -135,6 +140,13 @@ impl SharedTier {
         tokio::time::timeout(PATIENCE, reached).await.is_ok_and(|reached| reached.is_ok())
     }
 
+    /// The tier is told of this database's changes up to the one with this id.
+    fn reached(&self, applied: i64) {
+        // First: who waits for the id looks at this next.
+        self.inner.is_checked.store(true, Ordering::SeqCst);
+        self.inner.applied.send_replace(applied);
+    }
+
     fn doubt(&self) {
         self.inner.applied.send_replace(UNKNOWN);
     }
@@ -151,7 +163,7 @@ impl SharedTier {
             let Some(first) = tail.first() else {
                 let last = changes.change_bounds().await?.last;
                 if last == applied {
-                    self.inner.applied.send_replace(applied);
+                    self.reached(applied);
                     return Ok(());
                 }
                 // Another database has other ids, and changes pruned unread leave a gap without an end; but
@@ -170,7 +182,7 @@ impl SharedTier {
             metrics::counter!("vid_cache_changes_applied_total").increment(tail.len() as u64);
             match now {
                 Some(now) if now >= applied => {
-                    self.inner.applied.send_replace(now);
+                    self.reached(now);
                     if is_whole {
                         return Ok(());
                     }
@@ -191,7 +203,7 @@ impl SharedTier {
         self.tier().reset(&caches, last).await?;
         metrics::counter!("vid_cache_resets_total").increment(1);
         tracing::info!(caches = caches.len(), "the shared cache did not know how far it was and begins anew");
-        self.inner.applied.send_replace(last);
+        self.reached(last);
         Ok(())
     }
 }

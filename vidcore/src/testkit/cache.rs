@@ -1,5 +1,6 @@
 //! What the read-through promises, one claim per function.
 
+use std::any::Any;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -18,18 +19,21 @@ use crate::store::{CommitObserver, Committed};
 use crate::testkit::changes::ChangeLog;
 
 /// Life of a value in the harness.
-const TTL: Duration = Duration::from_secs(10);
+pub(crate) const TTL: Duration = Duration::from_secs(10);
 
 /// Life of the knowledge that there is none.
 const NEGATIVE_TTL: Duration = Duration::from_secs(1);
 
 /// How much longer a value of the lenient cache may be served.
-const STALE: Duration = Duration::from_secs(30);
+pub(crate) const STALE: Duration = Duration::from_secs(30);
 
 /// The names of the two caches.
 pub const CACHE: &str = "harness";
 /// See [`CACHE`].
 pub const LENIENT: &str = "lenient";
+
+/// Loads that may run at once while the tier is away.
+pub(crate) const BYPASS_LOADS: usize = 8;
 
 /// How long something may take that has to happen.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -62,6 +66,8 @@ pub struct CacheHarness {
     pub log: Arc<ChangeLog>,
     /// Tells the tier of it.
     following: Option<JoinHandle<()>>,
+    /// What the tier needs to live.
+    service: Option<Box<dyn Any + Send + Sync>>,
 }
 
 impl Drop for CacheHarness {
@@ -127,6 +133,7 @@ macro_rules! cache_contract {
                 a_value_past_its_time_is_served_when_its_load_fails,
                 a_refresh_that_failed_is_not_tried_again_at_once,
                 a_value_is_not_served_past_its_last_time,
+                a_value_is_not_served_past_its_last_time_while_its_refresh_goes_on,
                 a_value_older_than_a_change_is_not_served_however_fresh,
                 a_value_near_its_end_is_refreshed_before_it,
                 a_value_far_from_its_end_is_not_refreshed,
@@ -152,9 +159,16 @@ impl CacheHarness {
 
     /// The caches of one process before `tier`, which is told of what is in `log`.
     pub fn over(tier: Arc<dyn CacheTier>, clock: ManualClock, log: Arc<ChangeLog>) -> Self {
-        let mut harness = Self::build(Some(SharedTier::new(tier, 8)), clock, log);
+        let mut harness = Self::build(Some(SharedTier::new(tier, BYPASS_LOADS)), clock, log);
         harness.follow();
         harness
+    }
+
+    /// The same, with what the tier needs to live.
+    #[must_use]
+    pub fn with_service(mut self, service: impl Any + Send + Sync) -> Self {
+        self.service = Some(Box::new(service));
+        self
     }
 
     fn build(shared: Option<SharedTier>, clock: ManualClock, log: Arc<ChangeLog>) -> Self {
@@ -179,7 +193,7 @@ impl CacheHarness {
         caches.register(CACHE, &cache);
         caches.register(LENIENT, &lenient);
         caches.drop_all(log.last());
-        Self { cache, lenient, caches, clock, hearing, log, following: None }
+        Self { cache, lenient, caches, clock, hearing, log, following: None, service: None }
     }
 
     /// Tells the tier of changes from now on.
@@ -224,7 +238,7 @@ impl CacheHarness {
     }
 
     /// Asks for `key` in a task of its own, with a load that waits at `gate` before it ends.
-    fn ask(&self, key: &str, gate: &Gate, outcome: Result<Option<&str>, OriginError>) -> JoinHandle<Loaded> {
+    pub fn ask(&self, key: &str, gate: &Gate, outcome: Result<Option<&str>, OriginError>) -> JoinHandle<Loaded> {
         let (cache, key, gate) = (self.cache.clone(), key.to_owned(), gate.clone());
         let outcome = outcome.map(|value| value.map(str::to_owned));
         let load = async move {
@@ -273,9 +287,14 @@ impl Gate {
         let _permit = self.permits.acquire().await;
     }
 
+    /// How many loads have come to it.
+    pub fn arrivals(&self) -> u64 {
+        self.arrivals.load(Ordering::SeqCst)
+    }
+
     /// Waits until a load has come to it, so that the load is known to have begun.
     pub async fn until_reached(&self) {
-        until(|| self.arrivals.load(Ordering::SeqCst) > 0).await;
+        until(|| self.arrivals() > 0).await;
     }
 }
 
@@ -288,12 +307,12 @@ pub async fn until(condition: impl Fn() -> bool) {
     }
 }
 
-fn text(loaded: &Loaded) -> &str {
+pub(crate) fn text(loaded: &Loaded) -> &str {
     let value = loaded.as_ref().expect("the load succeeds").as_ref().expect("there is a value");
     &value.value
 }
 
-async fn joined(task: JoinHandle<Loaded>) -> Loaded {
+pub(crate) async fn joined(task: JoinHandle<Loaded>) -> Loaded {
     task.await.expect("the caller does not panic")
 }
 
@@ -609,7 +628,7 @@ pub async fn every_call_is_counted_once(h: &CacheHarness) {
 
 impl CacheHarness {
     /// Asks the lenient cache for `key`.
-    async fn ask_lenient(&self, key: &str, outcome: Result<Option<&str>, OriginError>) -> Option<String> {
+    pub(crate) async fn ask_lenient(&self, key: &str, outcome: Result<Option<&str>, OriginError>) -> Option<String> {
         let outcome = outcome.map(|value| value.map(str::to_owned));
         let loaded = self.lenient.get_or_load(key, async move { outcome }).await;
         loaded.ok().flatten().map(|loaded| loaded.value.clone())
@@ -675,6 +694,26 @@ pub async fn a_value_is_not_served_past_its_last_time(h: &CacheHarness) {
     h.ask_lenient("k", Ok(Some("old"))).await;
     h.clock.advance(TTL.mul_f64(1.1) + STALE);
     assert_eq!(None, h.ask_lenient("k", Err(OriginError("away"))).await);
+}
+
+/// See the name.
+pub async fn a_value_is_not_served_past_its_last_time_while_its_refresh_goes_on(h: &CacheHarness) {
+    h.ask_lenient("k", Ok(Some("old"))).await;
+    h.clock.advance(TTL.mul_f64(1.1) + STEP);
+    let (gate, cache) = (Gate::closed(), h.lenient.clone());
+    let held = gate.clone();
+    let slow = async move {
+        held.pass().await;
+        Ok(Some("new".to_owned()))
+    };
+    let served = cache.get_or_load("k", slow).await.expect("there is a value").expect("there is a value");
+    assert_eq!("old", served.value);
+    gate.until_reached().await;
+    h.clock.advance(STALE);
+    let late = tokio::spawn(async move { cache.get_or_load("k", async { Ok(Some("newer".to_owned())) }).await });
+    until(|| h.lenient.stats().waits == 1).await;
+    gate.open();
+    assert_eq!("new", text(&joined(late).await));
 }
 
 /// See the name.

@@ -10,6 +10,7 @@ pub mod cache;
 #[cfg(feature = "sqlite")]
 pub mod catalog;
 pub mod changes;
+pub mod fleet;
 #[cfg(feature = "sqlite")]
 pub mod jobs;
 pub mod media;
@@ -21,8 +22,10 @@ pub mod rate_limit;
 pub mod redis;
 #[cfg(feature = "sqlite")]
 pub mod renditions;
+pub mod stepped;
 #[cfg(feature = "sqlite")]
 pub mod store;
+pub mod tier;
 #[cfg(feature = "sqlite")]
 pub mod uploads;
 #[cfg(feature = "sqlite")]

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -17,8 +18,8 @@ const ENTRY_OVERHEAD: usize = 192;
 
 /// Bytes in this process's memory, bounded; what was not used for long goes first.
 ///
-/// A place has a generation only while an entry or a lease is there; what is forgotten begins anew
-/// with a number never used before.
+/// A place has a generation only while it is loaded; what is forgotten begins anew with a number never
+/// used before.
 pub struct MemoryCache {
     clock: Arc<dyn Clock>,
     entries: moka::sync::Cache<Key, Entry>,
@@ -34,6 +35,10 @@ struct Entry {
     expires_at: Duration,
 }
 
+/// Where the numbers of the next cache begin: what was loaded for one must not fit another in its place.
+static USED: AtomicU64 = AtomicU64::new(0);
+const PER_CACHE: u64 = 1 << 40;
+
 #[derive(Debug, Default)]
 struct State {
     /// The last number given to any generation.
@@ -41,6 +46,7 @@ struct State {
     all: HashMap<Box<str>, u64>,
     /// Loads under way, and what has been changed under them.
     claims: HashMap<Key, Claimed>,
+    sweep_at: usize,
     applied: Option<i64>,
 }
 
@@ -53,10 +59,11 @@ struct Claimed {
     known_until: Duration,
 }
 
-/// How long a generation without an entry is remembered: longer than any load takes.
+/// How long the generation of a load that never ends is remembered: longer than any load takes.
 const REMEMBERED: Duration = Duration::from_secs(3600);
 
-/// Above this many remembered generations those whose time has ended are looked for.
+/// Above this many remembered generations those whose time has ended are looked for; then again when there
+/// are twice as many as were left.
 const SWEEP_FROM: usize = 4096;
 
 impl MemoryCache {
@@ -68,7 +75,8 @@ impl MemoryCache {
                 u32::try_from(ENTRY_OVERHEAD + key.0.len() + key.1.len() + entry.bytes.len()).unwrap_or(u32::MAX)
             })
             .build();
-        Self { clock, entries, state: Mutex::default() }
+        let state = State { last: USED.fetch_add(PER_CACHE, Ordering::Relaxed), ..State::default() };
+        Self { clock, entries, state: Mutex::new(state) }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -94,8 +102,9 @@ impl State {
     }
 
     fn claimed(&mut self, key: &Key, now: Duration) -> &mut Claimed {
-        if self.claims.len() >= SWEEP_FROM {
+        if self.claims.len() >= self.sweep_at.max(SWEEP_FROM) {
             self.claims.retain(|_, claimed| now < claimed.known_until);
+            self.sweep_at = 2 * self.claims.len();
         }
         self.last += 1;
         let generation = self.last;
@@ -140,10 +149,10 @@ impl CacheTier for MemoryCache {
         let (key, now) = (key(place), self.clock.monotonic());
         let mut state = self.state();
         let all = state.all.get(place.cache).copied();
-        let Some(claimed) = state.claims.get_mut(&key) else { return Ok(Stored::Refused) };
+        let Some(claimed) = state.claims.get(&key) else { return Ok(Stored::Refused) };
         let is_current = claimed.generation == ticket.generation && all == Some(ticket.all);
         if claimed.holder == Some(ticket.holder) {
-            claimed.holder = None;
+            state.claims.remove(&key);
         }
         if !is_current || bytes.len() > MAX_ENTRY_BYTES || ttl.is_zero() {
             return Ok(Stored::Refused);
@@ -153,11 +162,9 @@ impl CacheTier for MemoryCache {
     }
 
     async fn give_up(&self, place: Place<'_>, ticket: &Ticket) -> Result<(), TierError> {
-        let mut state = self.state();
-        if let Some(claimed) = state.claims.get_mut(&key(place))
-            && claimed.holder == Some(ticket.holder)
-        {
-            claimed.holder = None;
+        let (key, mut state) = (key(place), self.state());
+        if state.claims.get(&key).is_some_and(|claimed| claimed.holder == Some(ticket.holder)) {
+            state.claims.remove(&key);
         }
         Ok(())
     }
@@ -168,11 +175,12 @@ impl CacheTier for MemoryCache {
 
     async fn apply(&self, batch: Batch<'_>) -> Result<Option<i64>, TierError> {
         let mut state = self.state();
-        match state.applied {
-            Some(applied) if applied >= batch.after && applied < batch.up_to() => {}
+        let applied = match state.applied {
+            Some(applied) if applied >= batch.after && applied < batch.up_to() => applied,
             other => return Ok(other),
-        }
-        for change in batch.changes {
+        };
+        // What another process has applied is passed over: it would drop what is newer.
+        for change in batch.changes.iter().filter(|change| change.id > applied) {
             if change.key == EVERY_KEY {
                 state.all.remove(change.topic.as_str());
             } else {

@@ -111,7 +111,7 @@ pub enum Stored {
 pub struct Batch<'a> {
     /// Every change up to this id must have been applied before.
     pub after: i64,
-    /// Every change above that and up to the last one's id, oldest first; not empty.
+    /// Every change above that and up to the last one's id, oldest first and without gaps; not empty.
     pub changes: &'a [Change],
 }
 

@@ -12,23 +12,22 @@ if tonumber(mark) < tonumber(ARGV[1]) or tonumber(mark) >= tonumber(ARGV[2]) the
   return tonumber(mark)
 end
 
--- A generation that is not there needs no new number. A server without memory for one deletes it.
-local function bump(key)
-  if redis.call('EXISTS', key) == 1 then
-    local answer = redis.pcall('INCR', key)
-    if type(answer) == 'table' and answer.err then
-      redis.call('DEL', key)
-    end
-  end
-end
-
+-- Ids have no gaps. What another process has applied is passed over: it would drop what is newer.
+local applied = tonumber(mark) - tonumber(ARGV[1])
+-- A generation is deleted, not counted up: a server without memory does so too, and one that fell back to an
+-- older state does not come to a number again that it gave out before.
 local at = 2
 for i = 4, #ARGV do
-  bump(KEYS[at])
+  local is_new = i - 3 > applied
   if ARGV[i] == 'key' then
-    redis.call('DEL', KEYS[at + 1], KEYS[at + 2])
+    if is_new then
+      redis.call('DEL', KEYS[at], KEYS[at + 1], KEYS[at + 2])
+    end
     at = at + 3
   else
+    if is_new then
+      redis.call('DEL', KEYS[at])
+    end
     at = at + 1
   end
 end

@@ -33,7 +33,7 @@ const GENERATION_TTL: Duration = Duration::from_secs(3600);
 /// How long the generation of a whole cache and the mark are: they are touched all the time.
 const LASTING_TTL: Duration = Duration::from_secs(86_400);
 
-/// Longer keys are hashed.
+/// Longer keys are hashed, and those that look as if they were.
 const MAX_KEY_BYTES: usize = 160;
 
 /// Between the generation at an entry's beginning and the rest.
@@ -91,10 +91,10 @@ impl RedisCache {
         let Place { cache, key } = place;
         let prefix = &self.prefix;
         let hashed;
-        let key = if key.len() <= MAX_KEY_BYTES {
+        let key = if key.len() <= MAX_KEY_BYTES && !key.starts_with('\u{0}') {
             key
         } else {
-            // A key that is hashed begins with a byte that no other of that length can hold.
+            // What was hashed begins with a byte that nothing else does.
             hashed = format!("\u{0}{}", hex::encode(digest(&SHA256, key.as_bytes())));
             &hashed
         };

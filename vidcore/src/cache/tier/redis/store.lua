@@ -4,8 +4,9 @@
 
 local kept = 0
 if redis.call('GET', KEYS[2]) == ARGV[1] and redis.call('GET', KEYS[3]) == ARGV[2] then
-  redis.call('SET', KEYS[1], ARGV[2] .. ':' .. ARGV[5], 'PX', ARGV[4])
-  kept = 1
+  local answer = redis.pcall('SET', KEYS[1], ARGV[2] .. ':' .. ARGV[5], 'PX', ARGV[4])
+  -- A server without memory for it says so below, once nobody waits for this load any more.
+  kept = answer.err and answer or 1
 end
 if redis.call('GET', KEYS[4]) == ARGV[3] then
   redis.call('DEL', KEYS[4])

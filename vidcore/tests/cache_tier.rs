@@ -1,0 +1,260 @@
+//! The tier that processes share: its contract, over every back end there is, and what only one of them has.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use vidcore::cache::MemoryCache;
+use vidcore::cache::tier::{Claim, Stored};
+use vidcore::cache_tier_contract;
+use vidcore::clock::ManualClock;
+use vidcore::testkit::tier::TierHarness;
+
+cache_tier_contract!(memory, async { Some(memory(&ManualClock::default())) });
+#[cfg(all(feature = "sqlite", feature = "redis"))]
+cache_tier_contract!(redis, async {
+    let redis = vidcore::testkit::TestRedis::start()?;
+    let tier = redis_only::tier(&redis);
+    Some(TierHarness::real(tier, redis))
+});
+
+fn memory(clock: &ManualClock) -> TierHarness {
+    TierHarness::manual(Arc::new(MemoryCache::new(64 << 20, Arc::new(clock.clone()))), clock.clone())
+}
+
+#[tokio::test]
+async fn a_ticket_is_refused_once_its_load_is_forgotten() {
+    let clock = ManualClock::default();
+    let h = memory(&clock);
+    h.begin().await;
+    let early = h.lead("k", 1).await;
+    clock.advance(Duration::from_secs(3600));
+    // Enough of them that it looks for what it may forget.
+    for n in 0..10_000 {
+        h.claim(&format!("k{n}"), 2).await;
+    }
+    assert_eq!(Stored::Refused, h.store("k", &early, b"old").await);
+    let late = h.lead("k", 3).await;
+    assert!(late.generation > early.generation);
+}
+
+#[cfg(all(feature = "sqlite", feature = "redis"))]
+mod redis_only {
+    use std::time::Instant;
+
+    use vidcore::cache::tier::{Batch, CacheTier, ClaimMode, TierError};
+    use vidcore::cache::{EVERY_KEY, RedisCache};
+    use vidcore::clock::SystemClock;
+    use vidcore::platform::settings::RedisSettings;
+    use vidcore::testkit::TestRedis;
+    use vidcore::testkit::tier::{change, place, until};
+
+    use super::*;
+
+    /// Longer than in production: the tests of a whole suite run at once.
+    const PATIENCE: Duration = Duration::from_secs(5);
+
+    /// For servers that do not answer.
+    const SHORT: Duration = Duration::from_millis(100);
+
+    /// The prefix of the first settings that a server of a test gives out.
+    const KEYS: &str = "test0:v1:cache1";
+
+    pub(super) fn tier(redis: &TestRedis) -> Arc<dyn CacheTier> {
+        tier_with(redis, PATIENCE)
+    }
+
+    fn tier_with(redis: &TestRedis, patience: Duration) -> Arc<dyn CacheTier> {
+        let settings = RedisSettings { prefix: "test0".to_owned(), ..redis.settings() };
+        let tier = RedisCache::new(&TestRedis::server(&settings), patience, Arc::new(SystemClock::new()));
+        Arc::new(tier.expect("the tier opens"))
+    }
+
+    async fn harness(redis: &TestRedis) -> TierHarness {
+        let h = TierHarness::real(tier(redis), ());
+        h.begin().await;
+        h
+    }
+
+    fn every_key(redis: &TestRedis) -> Vec<String> {
+        let script = "return table.concat(redis.call('KEYS', '*'), ' ')";
+        redis.text(&format!("EVAL \"{script}\" 0")).split(' ').map(str::to_owned).collect()
+    }
+
+    async fn is_away(tier: &dyn CacheTier) -> bool {
+        matches!(tier.look(place("k")).await, Err(TierError::Away))
+    }
+
+    #[tokio::test]
+    async fn every_key_ends_by_itself() {
+        let Some(redis) = TestRedis::start() else { return };
+        let h = harness(&redis).await;
+        for round in 0..50 {
+            let key = format!("k{}", round % 7);
+            let (Claim::Lead(ticket) | Claim::Wait(ticket)) = h.claim(&key, 2).await else {
+                panic!("it is to be refreshed")
+            };
+            h.store(&key, &ticket, b"value").await;
+            h.claim(&key, 3).await;
+            match round % 5 {
+                0 => drop(h.apply(round + 1, &[&key]).await),
+                1 => drop(h.apply(round + 1, &[EVERY_KEY]).await),
+                2 => h.tier.give_up(place(&key), &ticket).await.expect("the tier answers"),
+                3 => h.tier.reset(&["tier", "other"], round + 1).await.expect("the tier answers"),
+                _ => drop(h.store(&key, &ticket, b"newer").await),
+            }
+            h.apply(round + 1, &["other"]).await;
+            h.claim("left", round.unsigned_abs()).await;
+            h.apply(round + 2, &["left"]).await;
+            h.tier.reset(&["tier", "other"], round + 1).await.expect("the tier answers");
+        }
+        h.claim("left", 1).await;
+        h.tier.applied().await.expect("the tier answers");
+        let keys = every_key(&redis);
+        assert!(keys.len() > 10, "{keys:?}");
+        for key in keys {
+            let left = redis.command(&format!("PTTL {key}"));
+            let left: i64 = left.trim_start_matches(':').parse().expect("a number");
+            assert!(left > 0, "{key} {left}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_ticket_is_refused_once_its_generation_is_forgotten() {
+        let Some(redis) = TestRedis::start() else { return };
+        let h = harness(&redis).await;
+        for forgotten in [format!("{KEYS}:tier:g:k"), format!("{KEYS}:tier:all")] {
+            let early = h.lead("k", 1).await;
+            assert_eq!(":1", redis.command(&format!("DEL {forgotten}")));
+            assert_eq!(Stored::Refused, h.store("k", &early, b"old").await);
+            let late = h.lead("k", 2).await;
+            assert!(late.generation > early.generation || late.all > early.all, "{forgotten}");
+            assert_eq!(Stored::Refused, h.store("k", &early, b"old").await);
+            assert_eq!(Stored::Kept, h.store("k", &late, b"new").await);
+        }
+    }
+
+    /// A server that came back with an older state, while a load went on: whatever number a generation has
+    /// then, it must not come to be the ticket's.
+    #[tokio::test]
+    async fn a_ticket_is_refused_after_the_tier_fell_back_and_began_anew() {
+        let Some(redis) = TestRedis::start() else { return };
+        let h = harness(&redis).await;
+        let before = h.lead("k", 1).await;
+        h.tier.reset(&["tier"], 10).await.expect("the tier answers");
+        let during = h.claim("k", 2).await;
+        let (Claim::Wait(during) | Claim::Lead(during)) = during else { panic!("there is no entry") };
+        for (key, number) in [("all", before.all), ("g:k", before.generation)] {
+            assert_eq!("+OK", redis.command(&format!("SET {KEYS}:tier:{key} {number} EX 60")));
+        }
+        h.tier.reset(&["tier"], 20).await.expect("the tier answers");
+        h.claim("k", 3).await;
+        assert_eq!(Stored::Refused, h.store("k", &during, b"old").await);
+    }
+
+    #[tokio::test]
+    async fn what_was_flushed_is_not_known_and_not_believed() {
+        let Some(redis) = TestRedis::start() else { return };
+        let h = harness(&redis).await;
+        h.fill("k", b"value").await;
+        let early = h.lead("k", 1).await;
+        redis.flush();
+        let look = h.look("k").await;
+        assert_eq!((None, None), (look.bytes, look.applied));
+        assert_eq!(Stored::Refused, h.store("k", &early, b"old").await);
+        assert_eq!(None, h.apply(1, &["k"]).await);
+        h.tier.reset(&["tier"], 1).await.expect("the tier answers");
+        assert_eq!(Stored::Refused, h.store("k", &early, b"old").await);
+        h.fill("k", b"new").await;
+    }
+
+    #[tokio::test]
+    async fn without_memory_it_gives_out_what_it_has_and_nothing_stale() {
+        let Some(redis) = TestRedis::start() else { return };
+        let h = harness(&redis).await;
+        h.fill("k", b"value").await;
+        h.fill("other", b"value").await;
+        let held = h.lead("leased", 1).await;
+        assert_eq!("+OK", redis.command("CONFIG SET maxmemory-policy noeviction"));
+        assert_eq!("+OK", redis.command("CONFIG SET maxmemory 1"));
+        assert!(h.bytes("k").await.is_some(), "looks go on");
+        h.tier.store(place("leased"), &held, "value".into(), PATIENCE).await.expect_err("there is no room");
+        for keys in [&["k"][..], &[EVERY_KEY], &["new"]] {
+            let changes: Vec<_> = (1..).zip(keys).map(|(id, key)| change(id, "tier", key)).collect();
+            let applied = h.tier.apply(Batch { after: 0, changes: &changes }).await;
+            let look = h.look("k").await;
+            assert!(look.bytes.is_none() || look.applied < Some(1), "{applied:?} {look:?}");
+        }
+        assert_eq!("+OK", redis.command("CONFIG SET maxmemory 64mb"));
+        assert!(matches!(h.claim("leased", 2).await, Claim::Lead(_)), "the lease ended with the attempt to store");
+        h.tier.reset(&["tier"], 1).await.expect("there is room again");
+        h.fill("k", b"new").await;
+    }
+
+    #[tokio::test]
+    async fn a_frozen_server_is_waited_for_so_long_three_times_and_then_not_asked() {
+        let Some(redis) = TestRedis::start() else { return };
+        let tier = tier_with(&redis, SHORT);
+        tier.reset(&["tier"], 0).await.expect("the tier answers");
+        redis.freeze();
+        for _ in 0..3 {
+            let begun = Instant::now();
+            let error = tier.look(place("k")).await.expect_err("nobody answers");
+            assert!(matches!(error, TierError::Unavailable { .. }));
+            assert!(begun.elapsed() < 10 * SHORT, "{:?}", begun.elapsed());
+        }
+        assert!(is_away(&*tier).await);
+        redis.thaw();
+        until(async || tier.look(place("k")).await.is_ok()).await;
+    }
+
+    #[tokio::test]
+    async fn every_call_of_a_frozen_server_ends_in_time() {
+        let Some(redis) = TestRedis::start() else { return };
+        redis.freeze();
+        let changes = [change(1, "tier", "k")];
+        let ticket = vidcore::cache::tier::Ticket { generation: 1, all: 1, holder: 1 };
+        let begun = Instant::now();
+        // One tier each: three errors of one are its last.
+        let new = || tier_with(&redis, SHORT);
+        new().claim(place("k"), ClaimMode::Refresh, 1, SHORT).await.expect_err("nobody answers");
+        new().store(place("k"), &ticket, "value".into(), SHORT).await.expect_err("nobody answers");
+        new().give_up(place("k"), &ticket).await.expect_err("nobody answers");
+        new().applied().await.expect_err("nobody answers");
+        new().apply(Batch { after: 0, changes: &changes }).await.expect_err("nobody answers");
+        new().reset(&["tier"], 0).await.expect_err("nobody answers");
+        assert!(begun.elapsed() < 6 * 10 * SHORT, "{:?}", begun.elapsed());
+    }
+
+    #[tokio::test]
+    async fn a_server_that_was_started_again_is_asked_again() {
+        let Some(mut redis) = TestRedis::start() else { return };
+        let tier = tier_with(&redis, PATIENCE);
+        tier.reset(&["tier"], 0).await.expect("the tier answers");
+        redis.stop();
+        until(async || is_away(&*tier).await).await;
+        redis.restart();
+        until(async || tier.applied().await.is_ok_and(|applied| applied.is_none())).await;
+        let h = TierHarness::real(tier, ());
+        h.begin().await;
+        h.fill("k", b"value").await;
+    }
+
+    #[tokio::test]
+    async fn a_server_that_comes_later_is_found() {
+        let Some(mut redis) = TestRedis::start() else { return };
+        redis.stop();
+        let tier = tier_with(&redis, SHORT);
+        until(async || is_away(&*tier).await).await;
+        redis.restart();
+        until(async || tier.applied().await.is_ok()).await;
+    }
+
+    #[tokio::test]
+    async fn after_a_cut_connection_it_answers() {
+        let Some(redis) = TestRedis::start() else { return };
+        let h = harness(&redis).await;
+        h.fill("k", b"value").await;
+        assert_ne!(":0", redis.command("CLIENT KILL TYPE normal SKIPME yes"));
+        until(async || h.tier.look(place("k")).await.is_ok_and(|look| look.bytes.is_some())).await;
+    }
+}
