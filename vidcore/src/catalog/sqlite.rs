@@ -3,6 +3,7 @@
 use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension, Row, named_params};
 
+use crate::catalog::popularity::{NewView, RankedVideos, RankingAt, RankingKind, sqlite as popularity};
 use crate::catalog::{
     CatalogError, CatalogStore, DuePurge, NewVideo, OwnerScope, PatchVideo, SearchTerms, TrashVideo, Video,
     VideoStatus, Visibility,
@@ -13,21 +14,21 @@ use crate::jobs::QUEUES_OF_VIDEOS;
 use crate::media::RenditionKind;
 use crate::page::Position;
 use crate::store::sqlite::{Fail, SqliteStore, json, named, refuse};
-use crate::store::{Causes, Outcome};
+use crate::store::{Causes, Outcome, StoreError};
 
 pub(crate) mod purge;
 
 type Result<T, E = Fail<CatalogError>> = std::result::Result<T, E>;
 
-const SELECT: &str = "SELECT v.id, u.id AS owner_id, u.handle AS owner_handle, v.title, v.description, v.tags,
+pub(super) const SELECT: &str = "SELECT v.id, u.id AS owner_id, u.handle AS owner_handle, v.title, v.description, v.tags,
     v.visibility, v.status, v.version, v.failure, v.duration_ms, v.width, v.height, v.poster_key, v.storyboard_key,
     v.playback_kind, v.playback_epoch, v.views, v.created_at_ms, v.updated_at_ms, v.published_at_ms, v.deleted_at_ms, v.purge_at_ms
     FROM videos v JOIN users u ON u.pk = v.owner_pk";
 
 /// The condition of every public list, word for word that of the partial indexes.
-const LISTED: &str = "v.visibility = 'public' AND v.published_at_ms IS NOT NULL AND v.deleted_at_ms IS NULL";
+pub(super) const LISTED: &str = "v.visibility = 'public' AND v.published_at_ms IS NOT NULL AND v.deleted_at_ms IS NULL";
 
-fn video_from(row: &Row<'_>) -> rusqlite::Result<Video> {
+pub(super) fn video_from(row: &Row<'_>) -> rusqlite::Result<Video> {
     Ok(Video {
         id: row.get("id")?,
         owner: row.get("owner_id")?,
@@ -358,16 +359,21 @@ impl CatalogStore for SqliteStore {
         .await
     }
 
-    async fn popular_videos(&self, limit: u16) -> Result<Vec<Video>, CatalogError> {
-        self.read("list popular videos", move |db| {
-            // Index videos_public_popular.
-            let videos = db
-                .prepare_cached(&format!("{SELECT} WHERE {LISTED} ORDER BY v.views DESC, v.id DESC LIMIT :limit"))?
-                .query_map(named_params! {":limit": limit}, video_from)?
-                .collect::<rusqlite::Result<_>>()?;
-            Ok(videos)
-        })
-        .await
+    async fn ranked_videos(
+        &self,
+        kind: RankingKind,
+        at: RankingAt,
+        now: Timestamp,
+        from: u32,
+        limit: u16,
+    ) -> Result<Option<RankedVideos>, StoreError> {
+        self.read("read a ranking", move |db| Ok(popularity::read(db, kind, at, now, from, limit)?)).await
+    }
+
+    async fn build_ranking(&self, kind: RankingKind, now: Timestamp) -> Result<Option<i64>, StoreError> {
+        self.command("build a ranking", Causes::none(), move |db, _| Ok(popularity::build(db, kind, now)?))
+            .await
+            .map(Outcome::into_inner)
     }
 
     async fn search_videos(&self, terms: &SearchTerms, offset: u32, limit: u16) -> Result<Vec<Video>, CatalogError> {
@@ -375,18 +381,14 @@ impl CatalogStore for SqliteStore {
         self.read("search videos", move |db| Ok(search(db, &terms, offset, limit)?)).await
     }
 
-    async fn count_view(&self, id: VideoId) -> Result<bool, CatalogError> {
-        self.command("count a view", Causes::none(), move |db, _| {
-            let rows = db
-                .prepare_cached(
-                    "UPDATE videos SET views = views + 1
-                     WHERE id = :id AND visibility <> 'private' AND published_at_ms IS NOT NULL
-                        AND deleted_at_ms IS NULL",
-                )?
-                .execute(named_params! {":id": id})?;
-            Ok(rows == 1)
-        })
-        .await
-        .map(Outcome::into_inner)
+    async fn count_views(&self, views: Vec<NewView>) -> Result<Vec<Option<Timestamp>>, StoreError> {
+        self.command("count views", Causes::none(), move |db, _| Ok(popularity::count(db, &views)?))
+            .await
+            .map(Outcome::into_inner)
+    }
+
+    async fn prune_viewers(&self, before: Timestamp, limit: u16) -> Result<u64, StoreError> {
+        let prune = move |db: &Connection, _| Ok(popularity::prune_viewers(db, before, limit)?);
+        self.command("prune viewers", Causes::none(), prune).await.map(Outcome::into_inner)
     }
 }

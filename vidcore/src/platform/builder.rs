@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::auth::Auth;
 use crate::cache::{CacheOptions, Invalidator, ReadThrough};
+use crate::catalog::popularity::buffer::ViewBuffer;
 use crate::catalog::{Catalog, POPULAR, VIDEO_PAGES};
 use crate::clock::{Clock, SystemClock};
 use crate::entropy::{Entropy, SystemEntropy};
@@ -256,14 +257,16 @@ impl PlatformBuilder {
         });
         let limiter = self.limiter()?;
         let workers = self.start_workers(&parts, options)?;
+        let views = Arc::new(ViewBuffer::new(Arc::clone(&parts.store), Arc::clone(&parts.clock)));
         let running = Running {
             workers,
+            views: (Arc::clone(&views), tokio::spawn(Arc::clone(&views).run())),
             housekeeping: tokio::spawn(super::housekeeping::run(Arc::clone(&parts))),
             figures: tokio::spawn(super::figures::run(Arc::clone(&parts))),
             #[cfg(feature = "sqlite")]
             changes: opened.changes,
         };
-        Ok(assemble(parts, limiter, self.redis, running))
+        Ok(assemble(parts, limiter, self.redis, views, running))
     }
 
     /// Jobs of a queue that two workers of one process look at would be claimed by the one that cannot run them.
@@ -409,7 +412,13 @@ impl PlatformBuilder {
     }
 }
 
-fn assemble(parts: Arc<Parts>, limiter: Limiter, redis: Option<RedisParts>, running: Running) -> Platform {
+fn assemble(
+    parts: Arc<Parts>,
+    limiter: Limiter,
+    redis: Option<RedisParts>,
+    views: Arc<ViewBuffer>,
+    running: Running,
+) -> Platform {
     let cache = |name, ttl_ms| {
         let options = CacheOptions {
             name,
@@ -428,7 +437,7 @@ fn assemble(parts: Arc<Parts>, limiter: Limiter, redis: Option<RedisParts>, runn
     Platform {
         inner: Arc::new(Inner {
             auth: Auth::new(&parts),
-            catalog: Catalog::new(Arc::clone(&parts), pages, popular),
+            catalog: Catalog::new(Arc::clone(&parts), pages, popular, views),
             uploads: Uploads::new(Arc::clone(&parts)),
             playback: Playback::new(Arc::clone(&parts)),
             jobs: Jobs::new(Arc::clone(&parts)),
