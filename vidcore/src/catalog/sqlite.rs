@@ -5,7 +5,7 @@ use rusqlite::{Connection, OptionalExtension, Row, named_params};
 
 use crate::catalog::popularity::{NewView, RankedVideos, RankingAt, RankingKind, sqlite as popularity};
 use crate::catalog::{
-    CatalogError, CatalogStore, DuePurge, NewVideo, OwnerScope, PatchVideo, SearchTerms, TrashVideo, Video,
+    CatalogError, CatalogStore, DuePurge, NewVideo, OwnerScope, POPULAR, PatchVideo, SearchTerms, TrashVideo, Video,
     VideoStatus, Visibility,
 };
 use crate::clock::Timestamp;
@@ -13,7 +13,7 @@ use crate::id::{UploadId, UserId, VideoId};
 use crate::jobs::QUEUES_OF_VIDEOS;
 use crate::media::RenditionKind;
 use crate::page::Position;
-use crate::store::sqlite::{Fail, SqliteStore, json, named, refuse};
+use crate::store::sqlite::{Effects, Fail, SqliteStore, json, named, refuse};
 use crate::store::{Causes, Outcome, StoreError};
 
 pub(crate) mod purge;
@@ -61,6 +61,28 @@ pub(crate) fn find(db: &Connection, id: VideoId) -> rusqlite::Result<Option<Vide
     db.prepare_cached(&format!("{SELECT} WHERE v.id = :id"))?
         .query_row(named_params! {":id": id}, video_from)
         .optional()
+}
+
+/// Whether the video stands in public lists.
+fn is_listed(db: &Connection, id: VideoId) -> rusqlite::Result<bool> {
+    db.prepare_cached(&format!("SELECT EXISTS (SELECT 1 FROM videos v WHERE v.id = :id AND {LISTED})"))?
+        .query_row(named_params! {":id": id}, |row| row.get(0))
+}
+
+/// Does the work of a command about a video, and leaves public lists out of what becomes stale if the video
+/// stands in none before and after: what happens to drafts is nothing to those who read lists.
+pub(crate) fn sparing_lists<T>(
+    db: &Connection,
+    id: VideoId,
+    effects: &mut Effects,
+    work: impl FnOnce() -> rusqlite::Result<T>,
+) -> rusqlite::Result<T> {
+    let was_listed = is_listed(db, id)?;
+    let value = work()?;
+    if !was_listed && !is_listed(db, id)? {
+        effects.causes.changes.retain(|change| change.topic != POPULAR);
+    }
+    Ok(value)
 }
 
 fn find_owned(db: &Connection, id: VideoId, owner: Option<UserId>, trashed: bool) -> Result<Video> {
@@ -247,10 +269,10 @@ impl CatalogStore for SqliteStore {
     }
 
     async fn patch_video(&self, command: PatchVideo, causes: Causes) -> Result<Outcome<Video>, CatalogError> {
-        self.command("change a video", causes, move |db, _| {
+        self.command_with("change a video", causes, move |db, _, effects| {
             let video = find_owned(db, command.id, command.owner, false)?;
             demand_version(&video, Some(command.expected))?;
-            patch(db, &video, &command)?;
+            sparing_lists(db, command.id, effects, || patch(db, &video, &command))?;
             find_owned(db, command.id, None, false)
         })
         .await
@@ -262,7 +284,7 @@ impl CatalogStore for SqliteStore {
             demand_version(&video, command.expected)?;
             crate::jobs::sqlite::cancel_of_video(db, command.id, &QUEUES_OF_VIDEOS, now, effects)?;
             settle_processing(db, command.id)?;
-            trash(db, &command)?;
+            sparing_lists(db, command.id, effects, || trash(db, &command))?;
             find_owned(db, command.id, None, true)
         })
         .await
@@ -278,7 +300,7 @@ impl CatalogStore for SqliteStore {
             if !waits_for_processing(db, &video)? {
                 effects.causes.jobs.clear();
             }
-            untrash(db, &command)?;
+            sparing_lists(db, command.id, effects, || untrash(db, &command))?;
             find_owned(db, command.id, None, false)
         })
         .await
@@ -307,7 +329,7 @@ impl CatalogStore for SqliteStore {
 
     async fn finish_purge(&self, id: VideoId, causes: Causes) -> Result<bool, CatalogError> {
         self.command_with("finish a purge", causes, move |db, now, effects| {
-            let purged = purge::finish(db, id)?;
+            let purged = sparing_lists(db, id, effects, || purge::finish(db, id))?;
             if purged {
                 crate::jobs::sqlite::forget_all_of_video(db, id, now)?;
             } else {
@@ -326,9 +348,9 @@ impl CatalogStore for SqliteStore {
         now: Timestamp,
         causes: Causes,
     ) -> Result<Outcome<Video>, CatalogError> {
-        self.command("revoke playback links", causes, move |db, _| {
+        self.command_with("revoke playback links", causes, move |db, _, effects| {
             find_owned(db, id, owner, false)?;
-            bump_epoch(db, id, now)?;
+            sparing_lists(db, id, effects, || bump_epoch(db, id, now))?;
             find_owned(db, id, None, false)
         })
         .await

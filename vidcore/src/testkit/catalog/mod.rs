@@ -12,11 +12,13 @@ use crate::page::Position;
 use crate::store::Causes;
 use crate::testkit::videos::VideoHarness;
 
+mod lists;
 mod purging;
 mod ranking;
 mod searching;
 mod viewing;
 
+pub use lists::*;
 pub use purging::*;
 pub use ranking::*;
 pub use searching::*;
@@ -81,6 +83,8 @@ macro_rules! catalog_store_contract {
                 the_id_of_a_ranking_is_never_given_out_again,
                 a_ranking_is_found_under_its_own_kind_alone,
                 an_empty_ranking_is_not_kept,
+                what_can_change_no_public_list_drops_none,
+                what_changes_a_public_list_drops_it,
                 a_search_finds_the_beginning_of_the_last_word,
                 a_search_ignores_case_and_diacritics,
                 query_grammar_typed_by_a_person_is_text,
