@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::auth::Auth;
 use crate::cache::{CacheTier, Caches, MemoryCache, SharedTier};
 use crate::catalog::Catalog;
+use crate::catalog::popularity::buffer::ViewBuffer;
 use crate::clock::{Clock, SystemClock};
 use crate::entropy::{Entropy, SystemEntropy};
 use crate::housekeeping::HOUSEKEEPING_QUEUE;
@@ -266,13 +267,15 @@ impl PlatformBuilder {
             caches,
             transcoder,
         });
-        let services = Services::new(&parts, point_reads);
+        let views = Arc::new(ViewBuffer::new(Arc::clone(&parts.store), Arc::clone(&parts.clock)));
+        let services = Services::new(&parts, point_reads, &views);
         // What other processes committed before this one began may not have reached the shared tier.
         parts.caches.drop_all(parts.store.change_bounds().await?.last);
         let limiter = self.limiter()?;
         let workers = self.start_workers(&parts, options)?;
         let running = Running {
             workers,
+            views: (Arc::clone(&views), tokio::spawn(Arc::clone(&views).run())),
             housekeeping: tokio::spawn(super::housekeeping::run(Arc::clone(&parts))),
             figures: tokio::spawn(super::figures::run(Arc::clone(&parts))),
             shared_cache: tokio::spawn(follow_changes(Arc::clone(&parts))),
@@ -460,7 +463,7 @@ struct Services {
 }
 
 impl Services {
-    fn new(parts: &Arc<Parts>, point_reads: PointReads) -> Self {
+    fn new(parts: &Arc<Parts>, point_reads: PointReads, views: &Arc<ViewBuffer>) -> Self {
         let maker = CacheMaker {
             settings: &parts.settings.cache,
             point_reads,
@@ -469,7 +472,10 @@ impl Services {
             entropy: &parts.entropy,
             notify: &parts.notify,
         };
-        Self { auth: Auth::new(parts, maker.auth()), catalog: Catalog::new(Arc::clone(parts), maker.catalog()) }
+        Self {
+            auth: Auth::new(parts, maker.auth()),
+            catalog: Catalog::new(Arc::clone(parts), maker.catalog(), Arc::clone(views)),
+        }
     }
 }
 

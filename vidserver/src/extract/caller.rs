@@ -1,10 +1,15 @@
 //! Who makes the request, as admission has found out.
 
+use std::convert::Infallible;
+use std::net::IpAddr;
+
 use axum::extract::FromRequestParts;
 use http::request::Parts;
 use vidcore::auth::Actor;
 
+use crate::middleware::admission::address_in;
 use crate::problem::Problem;
+use crate::routes::ApiState;
 
 /// What admission learned from `Authorization`, put into the request by it.
 #[derive(Debug, Clone)]
@@ -36,5 +41,18 @@ impl<S: Send + Sync> FromRequestParts<S> for Caller {
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         let MaybeCaller(actor) = MaybeCaller::from_request_parts(parts, state).await?;
         actor.map(Self).ok_or_else(Problem::unauthenticated)
+    }
+}
+
+/// The address a request comes from, behind proxies that are trusted; one and the same for everybody where the
+/// program that nests the router tells none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct CallerAddress(pub(crate) IpAddr);
+
+impl FromRequestParts<ApiState> for CallerAddress {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Result<Self, Infallible> {
+        Ok(Self(address_in(&state.platform, &parts.extensions, &parts.headers)))
     }
 }

@@ -6,8 +6,8 @@ use axum::Extension;
 use axum::extract::Request;
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
-use http::HeaderMap;
 use http::header::AUTHORIZATION;
+use http::{Extensions, HeaderMap};
 use utoipa_axum::router::OpenApiRouter;
 use vidcore::Platform;
 use vidcore::auth::{Actor, AuthError};
@@ -54,8 +54,13 @@ async fn admit(state: ApiState, class: RouteClass, mut request: Request, next: N
 
 /// The caller's address for limits.
 pub(crate) fn address(platform: &Platform, request: &Request) -> IpAddr {
+    address_in(platform, request.extensions(), request.headers())
+}
+
+/// The caller's address, where the request is in parts.
+pub(crate) fn address_in(platform: &Platform, extensions: &Extensions, headers: &HeaderMap) -> IpAddr {
     let proxies = platform.limiter().trusted_proxies();
-    client_address(request.extensions(), request.headers(), |peer, forwarded, x_forwarded_for| {
+    client_address(extensions, headers, |peer, forwarded, x_forwarded_for| {
         proxies.client_address(peer, forwarded, x_forwarded_for)
     })
     .unwrap_or(NO_ADDRESS)

@@ -17,6 +17,7 @@ mod lists;
 mod nested;
 mod openapi;
 mod playback;
+mod popularity;
 mod problems;
 mod queues;
 mod redaction;

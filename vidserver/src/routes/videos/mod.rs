@@ -18,6 +18,7 @@ pub mod restore;
 pub mod search;
 pub mod status;
 pub mod trash;
+pub mod trending;
 pub mod view;
 
 /// The routes of this folder under `/api/v1`.
@@ -25,6 +26,7 @@ pub(crate) fn router() -> OpenApiRouter<ApiState> {
     let reads = OpenApiRouter::new()
         .routes(routes!(list::list))
         .routes(routes!(popular::popular))
+        .routes(routes!(trending::trending))
         .routes(routes!(get::get))
         .routes(routes!(status::status))
         .routes(routes!(renditions::renditions))
