@@ -11,7 +11,7 @@ use governor::middleware::StateInformationMiddleware;
 use governor::{Quota, RateLimiter};
 
 use crate::clock::Clock;
-use crate::rate_limit::{Decision, LimitError, Policy, RateLimit, Subject};
+use crate::rate_limit::{Budget, Decision, LimitError, Policy, RateLimit, Subject, refuse_oversized};
 
 mod store;
 
@@ -30,7 +30,7 @@ const SWEEP_FROM: usize = 1024;
 const SWEEP_APART: Duration = Duration::from_secs(1);
 
 /// The contract's precondition of `check`.
-const AT_LEAST_ONE: &str = "check is given at least one policy";
+const AT_LEAST_ONE: &str = "check is given at least one budget";
 
 /// Budgets in this process's memory.
 ///
@@ -90,23 +90,23 @@ impl MemoryRateLimit {
 
 #[async_trait]
 impl RateLimit for MemoryRateLimit {
-    async fn check(&self, subject: &Subject, policies: &[Policy], cost: u32) -> Result<Decision, LimitError> {
-        let budgets: Vec<_> = policies.iter().map(|policy| self.budgets(policy)).collect();
-        budgets.iter().try_for_each(|budgets| budgets.refuse_oversized(cost))?;
+    async fn check(&self, budgets: &[Budget], cost: u32) -> Result<Decision, LimitError> {
+        refuse_oversized(budgets, cost)?;
+        let all = || budgets.iter().map(|budget| (self.budgets(&budget.policy), &budget.subject));
         let Some(cost) = NonZeroU32::new(cost) else {
-            let state = budgets.iter().map(|budgets| budgets.state(subject)).reduce(Decision::stricter);
+            let state = all().map(|(budgets, subject)| budgets.state(subject)).reduce(Decision::stricter);
             return Ok(Decision { allowed: true, retry_after: None, ..state.expect(AT_LEAST_ONE) });
         };
-        // All are looked at first, so that a call one policy refuses takes nothing from the others;
+        // All are looked at first, so that a call one of them refuses takes nothing from the others;
         // only calls at the very same time can still come between the look and the taking.
         if budgets.len() > 1 {
-            let looks = budgets.iter().map(|budgets| budgets.ask(subject, Intent::Look, cost));
+            let looks = all().map(|(budgets, subject)| budgets.ask(subject, Intent::Look, cost));
             if let Some(refusal) = looks.filter(|look| !look.allowed).reduce(Decision::stricter) {
                 return Ok(refusal);
             }
         }
         let mut verdict: Option<Decision> = None;
-        for budgets in &budgets {
+        for (budgets, subject) in all() {
             let decision = budgets.ask(subject, Intent::Take, cost);
             if !decision.allowed {
                 return Ok(decision);
@@ -116,8 +116,8 @@ impl RateLimit for MemoryRateLimit {
         Ok(verdict.expect(AT_LEAST_ONE))
     }
 
-    async fn state(&self, subject: &Subject, policies: &[Policy]) -> Result<Vec<Decision>, LimitError> {
-        Ok(policies.iter().map(|policy| self.budgets(policy).state(subject)).collect())
+    async fn state(&self, budgets: &[Budget]) -> Result<Vec<Decision>, LimitError> {
+        Ok(budgets.iter().map(|budget| self.budgets(&budget.policy).state(&budget.subject)).collect())
     }
 }
 
@@ -137,14 +137,6 @@ impl Budgets {
             policy,
             clock,
         }
-    }
-
-    fn refuse_oversized(&self, cost: u32) -> Result<(), LimitError> {
-        let burst = self.policy.burst();
-        if cost <= burst {
-            return Ok(());
-        }
-        Err(LimitError::CostAboveBurst { policy: self.policy.name().to_owned(), cost, burst })
     }
 
     fn ask(&self, subject: &Subject, intent: Intent, cost: NonZeroU32) -> Decision {
