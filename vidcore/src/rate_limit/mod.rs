@@ -13,19 +13,25 @@ use crate::store::BoxError;
 
 pub mod client_address;
 mod costs;
+pub mod fallback;
 pub mod limiter;
 mod login;
 pub mod memory;
 mod policies;
 pub mod quota;
+#[cfg(feature = "redis")]
+pub mod redis;
 mod subject;
 
 pub use client_address::TrustedProxies;
 pub use costs::CostlyCall;
+pub use fallback::{FallbackRateLimit, Shares};
 pub use limiter::Limiter;
 pub use memory::MemoryRateLimit;
 pub use policies::{LimitProblem, Policies};
 pub use quota::{Policy, RouteClass};
+#[cfg(feature = "redis")]
+pub use redis::RedisRateLimit;
 pub use subject::{AccountSubject, IpSubject, Subject, SubjectKind};
 
 /// Settings that name policies or proxies that cannot be: every problem found.

@@ -154,6 +154,11 @@ impl Names {
         format!("{}:hints:{queue}", self.0)
     }
 
+    /// What is left of a budget: of the subject with this hash, under the policy with these numbers.
+    pub(crate) fn limit(&self, policy: &str, burst: u32, period_us: u64, subject: &str) -> String {
+        format!("{}:limit:{policy}:{burst}x{period_us}:{subject}", self.0)
+    }
+
     /// The channel of notices.
     pub(crate) fn notices(&self) -> String {
         format!("{}:notices", self.0)

@@ -18,6 +18,8 @@ pub struct RateLimitHarness {
     pub others: Vec<Arc<dyn RateLimit>>,
     /// The clock of all of them.
     pub clock: ManualClock,
+    #[cfg(feature = "redis")]
+    _redis: Option<crate::testkit::TestRedis>,
 }
 
 /// Makes a module with one test per claim; `shared` in front makes one with the claims of back ends that several
@@ -77,6 +79,49 @@ macro_rules! rate_limit_contract {
 }
 
 impl RateLimitHarness {
+    /// A back end of one process.
+    pub fn of_one_process(make: impl FnOnce(Arc<ManualClock>) -> Arc<dyn RateLimit>) -> Self {
+        let clock = ManualClock::default();
+        Self {
+            limits: make(Arc::new(clock.clone())),
+            others: Vec::new(),
+            clock,
+            #[cfg(feature = "redis")]
+            _redis: None,
+        }
+    }
+
+    /// Four processes that share a Redis, by a clock that the claim moves.
+    #[cfg(feature = "redis")]
+    pub async fn redis() -> Option<Self> {
+        Self::redis_through(|limits| limits)
+    }
+
+    /// The same, each process's view wrapped in something.
+    #[cfg(feature = "redis")]
+    pub fn redis_through(wrap: impl Fn(Arc<dyn RateLimit>) -> Arc<dyn RateLimit>) -> Option<Self> {
+        use crate::entropy::SystemEntropy;
+        use crate::keys::KeyRing;
+        use crate::rate_limit::RedisRateLimit;
+        use crate::testkit::TestRedis;
+        use crate::testkit::store::PATIENCE;
+
+        let redis = TestRedis::start()?;
+        let server = TestRedis::server(&redis.settings());
+        let clock = Arc::new(ManualClock::default());
+        let keys = KeyRing::ephemeral(clock.clone(), Arc::new(SystemEntropy));
+        let node = || {
+            let limits = RedisRateLimit::new(&server, keys.clone(), PATIENCE, clock.clone());
+            wrap(Arc::new(limits.expect("it can be reached").by_clock(clock.clone())))
+        };
+        Some(Self {
+            limits: node(),
+            others: vec![node(), node(), node()],
+            clock: (*clock).clone(),
+            _redis: Some(redis),
+        })
+    }
+
     async fn take(&self, subject: &Subject, policy: &Policy, cost: u32) -> Decision {
         self.limits.check(&[budget(subject, policy)], cost).await.expect("the back end answers")
     }

@@ -1,5 +1,7 @@
 //! Rate limits: the contract on every back end, the limiter's choice of policies, client addresses.
 
+#![cfg(feature = "testkit")]
+
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -16,10 +18,14 @@ use vidcore::rate_limit::{
 use vidcore::testkit::rate_limit::{RateLimitHarness, budget, policy, replay, user};
 
 vidcore::rate_limit_contract!(memory, async { Some(memory_harness()) });
+vidcore::rate_limit_contract!(fallback_to_all_of_memory, async { Some(fallback::harness(&fallback::away())) });
+
+mod fallback;
+#[cfg(feature = "redis")]
+mod redis;
 
 fn memory_harness() -> RateLimitHarness {
-    let clock = ManualClock::default();
-    RateLimitHarness { limits: Arc::new(MemoryRateLimit::new(Arc::new(clock.clone()))), others: Vec::new(), clock }
+    RateLimitHarness::of_one_process(|clock| Arc::new(MemoryRateLimit::new(clock)))
 }
 
 fn ip(text: &str) -> IpAddr {
