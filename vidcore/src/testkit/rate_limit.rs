@@ -18,7 +18,7 @@ pub struct RateLimitHarness {
     pub others: Vec<Arc<dyn RateLimit>>,
     /// The clock of all of them.
     pub clock: ManualClock,
-    #[cfg(feature = "redis")]
+    #[cfg(all(feature = "sqlite", feature = "redis"))]
     _redis: Option<crate::testkit::TestRedis>,
 }
 
@@ -86,19 +86,19 @@ impl RateLimitHarness {
             limits: make(Arc::new(clock.clone())),
             others: Vec::new(),
             clock,
-            #[cfg(feature = "redis")]
+            #[cfg(all(feature = "sqlite", feature = "redis"))]
             _redis: None,
         }
     }
 
     /// Four processes that share a Redis, by a clock that the claim moves.
-    #[cfg(feature = "redis")]
+    #[cfg(all(feature = "sqlite", feature = "redis"))]
     pub async fn redis() -> Option<Self> {
         Self::redis_through(|limits| limits)
     }
 
     /// The same, each process's view wrapped in something.
-    #[cfg(feature = "redis")]
+    #[cfg(all(feature = "sqlite", feature = "redis"))]
     pub fn redis_through(wrap: impl Fn(Arc<dyn RateLimit>) -> Arc<dyn RateLimit>) -> Option<Self> {
         use crate::entropy::SystemEntropy;
         use crate::keys::KeyRing;

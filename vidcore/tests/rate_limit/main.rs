@@ -21,7 +21,7 @@ vidcore::rate_limit_contract!(memory, async { Some(memory_harness()) });
 vidcore::rate_limit_contract!(fallback_to_all_of_memory, async { Some(fallback::harness(&fallback::away())) });
 
 mod fallback;
-#[cfg(feature = "redis")]
+#[cfg(all(feature = "sqlite", feature = "redis"))]
 mod redis;
 
 fn memory_harness() -> RateLimitHarness {

@@ -15,7 +15,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use crate::clock::Clock;
 use crate::keys::{KeyRing, Purpose};
 use crate::rate_limit::{Budget, Decision, LimitError, Policy, RateLimit, Subject, refuse_oversized};
-use crate::redis::{Link, Names, RedisServer};
+use crate::redis::{Link, LinkError, Names, RedisServer};
 
 /// Sent by its digest; the server is given the text when it does not know it.
 static DECIDE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("decide.lua")));
@@ -69,14 +69,16 @@ impl RedisRateLimit {
         self
     }
 
+    /// Whether the server is asked as usual, or taken to be away for now.
+    pub fn is_there(&self) -> bool {
+        self.link.is_closed()
+    }
+
     /// Whether the cost was taken, and how long until each budget is whole.
     async fn ask(&self, budgets: &[Budget], cost: u32) -> Result<(bool, Vec<Duration>), LimitError> {
         let invocation = self.invocation(budgets, cost);
-        let answer: Vec<u64> = self
-            .link
-            .run(async |connection| invocation.invoke_async(connection).await)
-            .await
-            .map_err(|error| LimitError::Unavailable(error.into()))?;
+        let answer = self.link.run(async |connection| invocation.invoke_async(connection).await).await;
+        let answer: Vec<u64> = answer.map_err(|error: LinkError| LimitError::Unavailable(error.into()))?;
         match answer.split_first() {
             Some((admitted, missing)) if missing.len() == budgets.len() => {
                 Ok((*admitted == 1, missing.iter().map(|micros| Duration::from_micros(*micros)).collect()))
