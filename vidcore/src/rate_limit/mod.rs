@@ -120,8 +120,8 @@ pub struct Budget {
 /// * In no window of a policy's length, its end excluded, is more admitted to one subject than the
 ///   policy's limit, whatever the timing and however many callers ask at once.
 /// * A subject never heard of has its whole burst. Subjects, and policies, do not affect each other.
-/// * Of several budgets all must admit, and a refused call takes from none. Within one process it may
-///   have taken from some of them when others ask at the same time; never is more admitted.
+/// * Of several budgets all must admit, and a refused call takes from none. In memory another call may
+///   be refused for what one that is about to be refused has taken for a moment; never is more admitted.
 /// * State is bounded, and forgotten once it says no more than that a budget is full.
 /// * Dropping the future of `check` may or may not have taken the cost.
 #[async_trait]

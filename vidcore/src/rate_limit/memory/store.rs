@@ -4,6 +4,7 @@ use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use governor::nanos::Nanos;
 use governor::state::StateStore;
@@ -66,6 +67,20 @@ impl BudgetStore {
         self.inner.is_closed.store(is_closed, Ordering::Relaxed);
         if is_closed {
             self.inner.was_ever_closed.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Undoes a taking that moved the time at which the budget is whole by `taken`.
+    pub(super) fn give_back(&self, subject: Subject, taken: Duration) {
+        let (holder, _) = self.find(subject);
+        let taken = Nanos::from(taken);
+        if self.inner.budgets.contains_key(&holder) {
+            let given = |state: Option<Nanos>| match state {
+                Some(whole_at) => Ok(((), whole_at.saturating_sub(taken))),
+                None => Err(()),
+            };
+            // A budget that nothing was taken from stays as it is.
+            let _ = self.inner.budgets.measure_and_replace(&holder, given);
         }
     }
 
