@@ -36,6 +36,9 @@ const CONNECTIONS: usize = 192;
 /// Videos in the catalog.
 const VIDEOS: usize = 20_000;
 
+/// Items of a page; another number makes another search.
+const LIMITS: [u8; 4] = [18, 19, 20, 21];
+
 /// The slowest answer of `/healthz` that is still one, in milliseconds.
 const HEALTH_BOUND_MS: f64 = 1000.0;
 
@@ -251,14 +254,16 @@ impl Route {
     }
 }
 
-/// A search that nobody has made for a while: no cache can answer it.
+/// A search that nobody has made for a while: no cache can answer it. All cost about the same, and follow
+/// one another without an order.
 fn next_search() -> String {
     static NEXT: AtomicU64 = AtomicU64::new(0);
-    let number = NEXT.fetch_add(1, Ordering::Relaxed) as usize;
-    let words = catalog::WORDS;
-    let (word, begun) = (words[number % words.len()], words[number / words.len() % words.len()]);
-    let letters = 1 + number / words.len() / words.len() % 4;
-    format!("/api/v1/search?q={word}%20{}", &begun[..letters])
+    let words = catalog::WORDS.len();
+    let searches = words * words * LIMITS.len();
+    // A prime that does not divide their number goes through all of them.
+    let number = NEXT.fetch_add(1, Ordering::Relaxed) as usize * 7919 % searches;
+    let (word, begun) = (catalog::WORDS[number % words], catalog::WORDS[number / words % words]);
+    format!("/api/v1/search?q={word}%20{}&limit={}", &begun[..3], LIMITS[number / words / words])
 }
 
 /// Limits would keep the load away; what is to be seen is what stands behind them.

@@ -1,6 +1,7 @@
 //! Policies: published numbers, and the burst and refill that keep them true.
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
@@ -71,9 +72,14 @@ impl fmt::Display for RouteClass {
 ///
 /// In a window of length `window` at most the burst is there at its beginning, and `limit − burst`
 /// refills follow, so no window ever sees more than `limit`.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone)]
 pub struct Policy {
-    name: Arc<str>,
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Inner {
+    name: Box<str>,
     limit: u32,
     window: Duration,
     burst: NonZeroU32,
@@ -104,36 +110,36 @@ impl Policy {
         let period = period(window, refills)
             .filter(|period| period.checked_mul(burst).is_some_and(|refill| refill <= MAX_REFILL))
             .ok_or_else(|| format!("{name}: takes longer than a year to refill"))?;
-        Ok(Self { name: name.into(), limit, window, burst: whole_burst, period })
+        Ok(Self { inner: Arc::new(Inner { name: name.into(), limit, window, burst: whole_burst, period }) })
     }
 
     /// Its name, such as `write.user`.
     pub fn name(&self) -> &str {
-        &self.name
+        &self.inner.name
     }
 
     /// Calls admitted in any window, at most.
     pub fn limit(&self) -> u32 {
-        self.limit
+        self.inner.limit
     }
 
     /// The window's length.
     pub fn window(&self) -> Duration {
-        self.window
+        self.inner.window
     }
 
     /// Calls that may come at once.
     pub fn burst(&self) -> u32 {
-        self.burst.get()
+        self.inner.burst.get()
     }
 
     /// The time in which one call comes back: `window / (limit − burst)`, rounded up to a microsecond.
     pub fn period(&self) -> Duration {
-        self.period
+        self.inner.period
     }
 
     pub(super) fn whole_burst(&self) -> NonZeroU32 {
-        self.burst
+        self.inner.burst
     }
 
     /// The same name with a share of the numbers, `percent` of 100, each at least 1: what it admits in any window is
@@ -141,22 +147,37 @@ impl Policy {
     #[must_use]
     pub(super) fn share(&self, percent: u8) -> Self {
         let part = |number: u32| u32::try_from(u64::from(number) * u64::from(percent) / 100).unwrap_or(number).max(1);
-        let limit = part(self.limit);
+        let limit = part(self.inner.limit);
         let settings = LimitSettings {
             limit,
-            window_s: self.window.as_secs(),
+            window_s: self.inner.window.as_secs(),
             // Rounding may have made them equal, which only one call per window may be.
             burst: part(self.burst()).min(limit.saturating_sub(1)).max(1),
         };
         // Rounding may also have made the refill of a very long window longer than a year.
         let least = LimitSettings { limit: 1, burst: 1, ..settings };
-        let share = Self::new(&self.name, &settings).or_else(|_| Self::new(&self.name, &least));
+        let share = Self::new(&self.inner.name, &settings).or_else(|_| Self::new(&self.inner.name, &least));
         share.expect("one call per window is a policy for every window that is one")
     }
 
     /// The time in which a budget with `remaining` calls left is whole again, at most.
     pub(super) fn refill_after(&self, remaining: u32) -> Duration {
-        self.period * self.burst().saturating_sub(remaining)
+        self.inner.period * self.burst().saturating_sub(remaining)
+    }
+}
+
+impl PartialEq for Policy {
+    /// Two of the same numbers are the same; clones are so without a look at them.
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.inner, &other.inner) || self.inner == other.inner
+    }
+}
+
+impl Eq for Policy {}
+
+impl Hash for Policy {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.inner.hash(state);
     }
 }
 

@@ -20,6 +20,7 @@ use vidcore::testkit::rate_limit::{RateLimitHarness, budget, policy, replay, use
 vidcore::rate_limit_contract!(memory, async { Some(memory_harness()) });
 vidcore::rate_limit_contract!(fallback_to_all_of_memory, async { Some(fallback::harness(&fallback::away())) });
 
+mod client_address;
 mod fallback;
 #[cfg(all(feature = "sqlite", feature = "redis"))]
 mod redis;

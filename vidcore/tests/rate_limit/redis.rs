@@ -104,6 +104,20 @@ async fn no_key_names_whom_it_counts() {
 }
 
 #[tokio::test]
+async fn a_key_takes_less_than_200_bytes() {
+    let Some(redis) = TestRedis::start() else { return };
+    let limits = limits(&redis.settings(), &keys(), PATIENCE);
+    for name in ["write.user", "register.address"] {
+        limits.check(&[budget(&user(1), &policy(name, 6000, 60, 1200))], 20).await.expect("answers");
+    }
+    for (key, _) in lives(&redis) {
+        let bytes: u64 = redis.command(&format!("MEMORY USAGE {key}")).trim_start_matches(':').parse().expect("bytes");
+        println!("{bytes} bytes: {key}");
+        assert!(bytes < 200, "{key} takes {bytes} bytes");
+    }
+}
+
+#[tokio::test]
 async fn processes_with_other_keys_or_another_prefix_count_apart() {
     let Some(redis) = TestRedis::start() else { return };
     let (settings, own) = (redis.settings(), keys());

@@ -202,7 +202,10 @@ impl Budgets {
     /// Now and then forgets the subjects whose budget is full again. Sweeping when their number has
     /// doubled makes it a constant share of the work, however many there are.
     fn housekeep(&self) {
-        if !self.checks.fetch_add(1, Ordering::Relaxed).is_multiple_of(LOOK_EVERY) {
+        // Counts that two threads make at once may become one: this is no number that anybody relies on.
+        let checks = self.checks.load(Ordering::Relaxed);
+        self.checks.store(checks.wrapping_add(1), Ordering::Relaxed);
+        if !checks.is_multiple_of(LOOK_EVERY) {
             return;
         }
         if self.store.count() >= self.sweep_from.load(Ordering::Relaxed).min(self.max_subjects) && self.is_sweep_due() {
