@@ -12,7 +12,7 @@ use benches::report::{criterion_folder, twin_line};
 use criterion::Criterion;
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
-use vidcore::cache::{CacheOptions, Cached, ReadThrough};
+use vidcore::cache::{CacheOptions, CacheParts, Cached, ReadThrough};
 use vidcore::clock::SystemClock;
 use vidcore::entropy::SystemEntropy;
 use vidcore::notify::LocalNotify;
@@ -44,8 +44,14 @@ fn main() {
 
 fn ours() -> Ours {
     let ttl = Duration::from_secs(3600);
-    let options = CacheOptions { name: "bench", max_bytes: MAX_BYTES, ttl, negative_ttl: ttl };
-    ReadThrough::new(options, Arc::new(SystemClock::new()), Arc::new(SystemEntropy), Arc::new(LocalNotify::new()))
+    let options = CacheOptions { name: "bench", max_bytes: MAX_BYTES, ttl, stale: Duration::ZERO, negative_ttl: ttl };
+    let parts = CacheParts {
+        clock: Arc::new(SystemClock::new()),
+        entropy: Arc::new(SystemEntropy),
+        notify: Arc::new(LocalNotify::new()),
+        shared: None,
+    };
+    ReadThrough::new(options, parts)
 }
 
 fn moka() -> Moka {

@@ -112,7 +112,7 @@ mod tests {
         let catalog = seeded.platform.catalog();
         let popular = catalog.popular(PageLimit::default()).await.expect("a list");
         assert_eq!(20, popular.value.items.len());
-        assert!(!catalog.search(SEARCH, None, PageLimit::default()).await.expect("a page").items.is_empty());
+        assert!(!catalog.search(SEARCH, None, PageLimit::default()).await.expect("a page").value.items.is_empty());
         seeded.platform.shutdown().await;
     }
 }

@@ -2,24 +2,34 @@
 
 use std::sync::Arc;
 
-use vidcore::cache::{EVERY_KEY, Invalidator};
+use vidcore::cache::{CacheTier, Caches, EVERY_KEY, MemoryCache};
+use vidcore::clock::ManualClock;
 use vidcore::events::Change;
 use vidcore::store::{CommitObserver, Committed};
 use vidcore::testkit::cache::{CacheHarness, Gate, OriginError, until};
+use vidcore::testkit::changes::ChangeLog;
 
-vidcore::cache_contract!(memory, async { Some(CacheHarness::memory()) });
+vidcore::cache_contract!(process, async { Some(CacheHarness::process()) });
+vidcore::cache_contract!(before_memory, async {
+    Some(over(|clock| Arc::new(MemoryCache::new(1 << 20, Arc::new(clock)))))
+});
+
+fn over(tier: impl FnOnce(ManualClock) -> Arc<dyn CacheTier>) -> CacheHarness {
+    let clock = ManualClock::default();
+    CacheHarness::over(tier(clock.clone()), clock, Arc::new(ChangeLog::new()))
+}
 
 fn change(topic: &str, key: &str) -> Change {
     Change { id: 1, topic: topic.to_owned(), key: key.to_owned() }
 }
 
-async fn registered() -> (CacheHarness, Invalidator) {
-    let (h, invalidator) = (CacheHarness::memory(), Invalidator::new());
-    invalidator.register("things", Arc::new(h.cache.clone()));
+async fn registered() -> (CacheHarness, Caches) {
+    let (h, caches) = (CacheHarness::process(), Caches::new(None));
+    caches.register("things", &h.cache);
     for n in 0..50 {
         h.get(&format!("k{n}"), "old").await;
     }
-    (h, invalidator)
+    (h, caches)
 }
 
 async fn kept_of_fifty(h: &CacheHarness) -> usize {
@@ -32,41 +42,41 @@ async fn kept_of_fifty(h: &CacheHarness) -> usize {
 
 #[tokio::test]
 async fn a_committed_change_drops_its_key() {
-    let (h, invalidator) = registered().await;
-    invalidator.committed(&Committed { changes: vec![change("things", "k7")], jobs: Vec::new() });
+    let (h, caches) = registered().await;
+    caches.committed(&Committed { changes: vec![change("things", "k7")], jobs: Vec::new() });
     assert_eq!(None, h.kept("k7").await);
     assert!(kept_of_fifty(&h).await >= 40);
 }
 
 #[tokio::test]
 async fn a_change_of_every_key_drops_the_whole_cache() {
-    let (h, invalidator) = registered().await;
-    invalidator.apply(&change("things", EVERY_KEY));
+    let (h, caches) = registered().await;
+    caches.apply(&change("things", EVERY_KEY));
     assert_eq!(0, kept_of_fifty(&h).await);
 }
 
 #[tokio::test]
 async fn a_change_of_another_topic_drops_nothing() {
-    let (h, invalidator) = registered().await;
-    invalidator.apply(&change("others", "k7"));
-    invalidator.apply(&change("others", EVERY_KEY));
+    let (h, caches) = registered().await;
+    caches.apply(&change("others", "k7"));
+    caches.apply(&change("others", EVERY_KEY));
     assert_eq!(50, kept_of_fifty(&h).await);
 }
 
 #[tokio::test]
 async fn a_missed_change_drops_everything_from_every_cache() {
-    let (h, invalidator) = registered().await;
-    let other = CacheHarness::memory();
-    invalidator.register("others", Arc::new(other.cache.clone()));
+    let (h, caches) = registered().await;
+    let other = CacheHarness::process();
+    caches.register("others", &other.cache);
     other.get("k", "v").await;
-    invalidator.drop_all();
+    caches.drop_all(1);
     assert_eq!(0, kept_of_fifty(&h).await);
     assert_eq!(None, other.kept("k").await);
 }
 
 #[test]
 fn a_load_cut_off_with_its_runtime_does_not_hold_its_key() {
-    let h = CacheHarness::memory();
+    let h = CacheHarness::process();
     let runtime = || tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
     let first = runtime();
     let (cache, gate) = (h.cache.clone(), Gate::closed());
@@ -90,7 +100,7 @@ fn a_load_cut_off_with_its_runtime_does_not_hold_its_key() {
 async fn nobody_reads_behind_a_change_that_was_complete_before_they_asked() {
     use std::sync::atomic::{AtomicU64, Ordering};
 
-    let h = Arc::new(CacheHarness::memory());
+    let h = Arc::new(CacheHarness::process());
     let (truth, announced) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
     let mut readers = tokio::task::JoinSet::new();
     for _ in 0..8 {

@@ -137,7 +137,7 @@ impl ChangeListener for Ear {
         let _ = self.0.send(Heard::Changed(keys));
     }
 
-    fn missed(&self) {
+    fn missed(&self, _: i64) {
         let _ = self.0.send(Heard::Missed);
     }
 

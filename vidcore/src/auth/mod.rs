@@ -14,6 +14,7 @@ use crate::page::Position;
 use crate::store::{Causes, Outcome, StoreError};
 
 pub mod account;
+mod caches;
 mod error;
 mod grant;
 mod password;
@@ -24,6 +25,8 @@ mod session;
 pub(crate) mod sqlite;
 mod token;
 mod view;
+
+pub(crate) use caches::AuthCaches;
 
 pub use account::{Account, Actor, Credentials, NewAccount, Role};
 pub use error::{AuthError, BadToken};

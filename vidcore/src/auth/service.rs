@@ -8,14 +8,17 @@ use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
 
+use crate::auth::caches::{AuthCaches, key_of};
 use crate::auth::grant::Grant;
 use crate::auth::register::{MAX_EMAIL_BYTES, MAX_PASSWORD_CHARS, Registration, checked_display_name, normalise_email};
 use crate::auth::session::{RefreshToken, Successor};
-use crate::auth::token::AccessTokens;
+use crate::auth::token::{AccessTokens, Checked, is_too_long};
 use crate::auth::{
-    Account, AccountPage, AccountStore, AccountView, Actor, AuthError, BadToken, Credentials, Jwks, NewAccount,
-    NewSession, PROFILES, Passwords, ProfileView, RegisterInput, Role, Rotated, Rotation, SessionAccount, SignedIn,
+    Account, AccountError, AccountPage, AccountStore, AccountView, Actor, AuthError, BadToken, Credentials, Jwks,
+    NewAccount, NewSession, PROFILES, Passwords, ProfileView, RegisterInput, Role, Rotated, Rotation, SessionAccount,
+    SignedIn,
 };
+use crate::cache::{Cached, LoadError};
 use crate::clock::{Clock, Timestamp};
 use crate::entropy::{Entropy, EntropyExt};
 use crate::events::NewChange;
@@ -26,7 +29,7 @@ use crate::page::{PageLimit, Position};
 use crate::platform::parts::Parts;
 use crate::platform::settings::AuthSettings;
 use crate::rate_limit::{AccountSubject, Decision, LimitError, Limiter};
-use crate::store::{Causes, Outcome};
+use crate::store::{Causes, Outcome, StoreError};
 
 /// Accounts, sign-in and tokens. Clones share everything.
 ///
@@ -46,12 +49,18 @@ struct Inner {
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
     passwords: Passwords,
-    /// What counts attempts from outside; without one they are not counted.
-    limiter: Option<Limiter>,
     tokens: AccessTokens,
     refresh_ttl: Duration,
     refresh_grace: Duration,
     keep_keys: Duration,
+    beside: Beside,
+}
+
+/// What helps the service and decides nothing of its own.
+struct Beside {
+    caches: AuthCaches,
+    /// What counts attempts from outside; without one they are not counted.
+    limiter: Option<Limiter>,
 }
 
 /// Which account an administrator means.
@@ -73,7 +82,7 @@ impl FromStr for AccountRef {
 }
 
 impl Auth {
-    pub(crate) fn new(parts: &Parts, limiter: &Limiter) -> Self {
+    pub(crate) fn new(parts: &Parts, caches: AuthCaches, limiter: Limiter) -> Self {
         Self::build(
             Arc::clone(&parts.store) as Arc<dyn AccountStore>,
             parts.keys.clone(),
@@ -81,7 +90,7 @@ impl Auth {
             Arc::clone(&parts.entropy),
             &parts.settings.auth,
             Duration::from_secs(parts.settings.catalog.idempotency_keep_s),
-            Some(limiter.clone()),
+            Beside { caches, limiter: Some(limiter) },
         )
     }
 
@@ -95,7 +104,8 @@ impl Auth {
         settings: &AuthSettings,
         keep_keys: Duration,
     ) -> Self {
-        Self::build(store, keys, clock, entropy, settings, keep_keys, None)
+        let beside = Beside { caches: AuthCaches::alone(&clock, &entropy), limiter: None };
+        Self::build(store, keys, clock, entropy, settings, keep_keys, beside)
     }
 
     fn build(
@@ -105,7 +115,7 @@ impl Auth {
         entropy: Arc<dyn Entropy>,
         settings: &AuthSettings,
         keep_keys: Duration,
-        limiter: Option<Limiter>,
+        beside: Beside,
     ) -> Self {
         let AuthSettings { issuer, audience, .. } = settings.clone();
         let access_ttl = Duration::from_secs(settings.access_ttl_s);
@@ -115,7 +125,7 @@ impl Auth {
             refresh_ttl: Duration::from_secs(settings.refresh_ttl_s),
             refresh_grace: Duration::from_secs(settings.refresh_grace_s),
             keep_keys,
-            limiter,
+            beside,
             store,
             keys,
             clock,
@@ -148,7 +158,7 @@ impl Auth {
         input: RegisterInput,
         idem: Option<IdempotencyKey>,
     ) -> Result<Outcome<SignedIn>, AuthError> {
-        let Some(limiter) = &self.inner.limiter else { return self.register(input, idem).await };
+        let Some(limiter) = &self.inner.beside.limiter else { return self.register(input, idem).await };
         let registration = input.normalised()?;
         let account = self.inner.subject(&registration.email);
         admitted(limiter.check_register(account).await)?;
@@ -188,7 +198,7 @@ impl Auth {
         password: SecretString,
         idem: Option<IdempotencyKey>,
     ) -> Result<Outcome<SignedIn>, AuthError> {
-        let Some(limiter) = &self.inner.limiter else { return self.login(email, password, idem).await };
+        let Some(limiter) = &self.inner.beside.limiter else { return self.login(email, password, idem).await };
         let account = self.inner.subject(&normalise_email(email));
         admitted(limiter.check_login(account, address).await)?;
         let signed_in = self.login(email, password, idem).await?;
@@ -246,7 +256,8 @@ impl Auth {
     /// # Errors
     /// [`AuthError::BadToken`] with the reason.
     pub async fn authenticate(&self, bearer: &str) -> Result<Actor, AuthError> {
-        let claims = self.inner.tokens.verify(bearer)?;
+        let checked = self.inner.checked(bearer).await?;
+        let claims = self.inner.tokens.judge(&checked.value)?;
         let (user, session) = (claims.sub, claims.sid);
         let state = self.inner.store.auth_state(user, session, self.inner.clock.now()).await?;
         let state = state.filter(|state| state.session_live && state.auth_epoch == claims.auth_epoch);
@@ -281,12 +292,21 @@ impl Auth {
         Ok(renamed.map(AccountView::from))
     }
 
-    /// What anybody may know of an account.
+    /// What anybody may know of an account, from the cache.
     ///
     /// # Errors
     /// [`AuthError::NotFound`].
-    pub async fn profile(&self, user: UserId) -> Result<ProfileView, AuthError> {
-        self.inner.account(user).await.map(ProfileView::from)
+    pub async fn profile(&self, user: UserId) -> Result<Arc<Cached<ProfileView>>, AuthError> {
+        let store = Arc::clone(&self.inner.store);
+        let load = async move { Ok(store.account(user).await?.map(ProfileView::from)) };
+        match self.inner.beside.caches.profiles.get_or_load(&user.to_string(), load).await {
+            Ok(found) => found.ok_or(AuthError::NotFound),
+            Err(LoadError::Failed(error)) => Err(match &*error {
+                AccountError::Store(error) => error.again().into(),
+                _ => AuthError::NotFound,
+            }),
+            Err(LoadError::CutOff) => Err(cut_off("read a profile")),
+        }
     }
 
     /// Gives an account a role. Its older access tokens die; its sessions go on and refresh into
@@ -320,7 +340,7 @@ impl Auth {
     }
 
     /// The public keys that access tokens may be signed with.
-    pub fn jwks(&self) -> Jwks {
+    pub fn jwks(&self) -> Arc<Cached<Jwks>> {
         self.inner.tokens.jwks()
     }
 
@@ -367,6 +387,20 @@ impl Inner {
         let hash = self.keys.fingerprint(Purpose::Idempotency, &[b"limited account", email.as_bytes()]);
         let (half, _) = hash.split_first_chunk().expect("32 bytes begin with 16");
         AccountSubject::from_hash(*half)
+    }
+
+    /// The token, if its signature is right: checked, or found to have been.
+    async fn checked(self: &Arc<Self>, bearer: &str) -> Result<Arc<Cached<Checked>>, AuthError> {
+        if is_too_long(bearer) {
+            return Err(BadToken::Invalid.into());
+        }
+        let (inner, token) = (Arc::clone(self), bearer.to_owned());
+        let load = async move { inner.tokens.check(&token).map(Some) };
+        match self.beside.caches.tokens.get_or_load(&key_of(bearer), load).await {
+            Ok(found) => Ok(found.ok_or(BadToken::Invalid)?),
+            Err(LoadError::Failed(error)) => Err((*error).into()),
+            Err(LoadError::CutOff) => Err(cut_off("check an access token")),
+        }
     }
 
     async fn credentials(&self, email: &str) -> Result<Option<Credentials>, AuthError> {
@@ -486,4 +520,9 @@ fn admitted(decision: Result<Option<Decision>, LimitError>) -> Result<(), AuthEr
 
 fn position_of(account: &Account) -> Position {
     Position { sort: account.created_at.as_millis(), id: *account.id.as_bytes() }
+}
+
+/// A load that ended without an answer: the same call may succeed.
+fn cut_off(operation: &'static str) -> AuthError {
+    StoreError::Unavailable { operation, source: "the load was cut off".into() }.into()
 }

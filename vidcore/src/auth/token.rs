@@ -16,6 +16,7 @@ use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde::{Deserialize, Serialize};
 
 use crate::auth::{AuthError, BadToken, IssuedToken, Role};
+use crate::cache::Cached;
 use crate::clock::{Clock, Timestamp};
 use crate::id::{SessionId, UserId};
 use crate::keys::{KeyId, KeyRing, LiveKey, LiveKeys, Purpose};
@@ -71,6 +72,14 @@ pub(crate) struct Claims {
     pub(crate) role: Role,
 }
 
+/// A token whose signature was checked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Checked {
+    /// The key that signed it.
+    kid: String,
+    claims: Claims,
+}
+
 /// Everything an access token is made of besides the settings: equal subjects give equal tokens.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Subject {
@@ -96,6 +105,7 @@ pub(crate) struct AccessTokens {
 struct Parsed {
     of: Arc<LiveKeys>,
     keys: Vec<SigningKey>,
+    jwks: Arc<Cached<Jwks>>,
 }
 
 struct SigningKey {
@@ -134,9 +144,9 @@ impl AccessTokens {
         Ok(IssuedToken::new(token))
     }
 
-    /// What `token` says, if it is ours, meant for us, and its time is not over.
-    pub(crate) fn verify(&self, token: &str) -> Result<Claims, BadToken> {
-        if token.len() > MAX_TOKEN_BYTES {
+    /// Checks that `token` is ours and meant for us, which does not change as long as its key is live.
+    pub(crate) fn check(&self, token: &str) -> Result<Checked, BadToken> {
+        if is_too_long(token) {
             return Err(BadToken::Invalid);
         }
         let header = jsonwebtoken::decode_header(token).map_err(|_| BadToken::Invalid)?;
@@ -146,13 +156,22 @@ impl AccessTokens {
         let claims = jsonwebtoken::decode::<Claims>(token, &key.verify, &self.validation())
             .map_err(|_| BadToken::Invalid)?
             .claims;
-        self.judge_times(&claims)?;
-        Ok(claims)
+        Ok(Checked { kid: id.to_string(), claims })
     }
 
-    /// The public halves of the live keys.
-    pub(crate) fn jwks(&self) -> Jwks {
-        Jwks { keys: self.parsed().keys.iter().map(|key| key.jwk.clone()).collect() }
+    /// What a checked token says, if its key is still live and its time is not over.
+    pub(crate) fn judge<'a>(&self, checked: &'a Checked) -> Result<&'a Claims, BadToken> {
+        let is_live = self.parsed().keys.iter().any(|key| key.jwk.kid == checked.kid);
+        if !is_live {
+            return Err(BadToken::Invalid);
+        }
+        self.judge_times(&checked.claims)?;
+        Ok(&checked.claims)
+    }
+
+    /// The public halves of the live keys: built once per rotation.
+    pub(crate) fn jwks(&self) -> Arc<Cached<Jwks>> {
+        Arc::clone(&self.parsed().jwks)
     }
 
     fn claims(&self, subject: &Subject) -> Claims {
@@ -216,8 +235,9 @@ impl fmt::Debug for AccessTokens {
 
 impl Parsed {
     fn of(live: Arc<LiveKeys>) -> Self {
-        let keys = live.iter().map(SigningKey::of).collect();
-        Self { of: live, keys }
+        let keys: Vec<_> = live.iter().map(SigningKey::of).collect();
+        let jwks = Jwks { keys: keys.iter().map(|key| key.jwk.clone()).collect() };
+        Self { of: live, keys, jwks: Arc::new(Cached::new(jwks)) }
     }
 
     fn find(&self, id: KeyId) -> Option<&SigningKey> {
@@ -245,6 +265,11 @@ impl SigningKey {
             },
         }
     }
+}
+
+/// Whether a token is too long to be looked at.
+pub(crate) fn is_too_long(token: &str) -> bool {
+    token.len() > MAX_TOKEN_BYTES
 }
 
 /// The key a header names, if the header is that of an access token of ours.

@@ -3,6 +3,10 @@
 use aws_lc_rs::digest::{SHA256, digest};
 use bytes::Bytes;
 use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// Digits of a digest: SHA-256 in hexadecimal.
+const DIGITS: usize = 64;
 
 /// A value, its JSON and the digest of that: everything an answer needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,6 +28,21 @@ impl<T: Serialize> Cached<T> {
         let json = Bytes::from(serde_json::to_vec(&value).expect("a read model serializes to JSON"));
         let digest = hex::encode(digest(&SHA256, &json));
         Self { value, json, digest }
+    }
+}
+
+impl<T: DeserializeOwned> Cached<T> {
+    /// Reads what was written as digest and JSON; `None` if one is not the other's, or not a `T`.
+    pub(super) fn from_parts(mut bytes: Bytes) -> Option<Self> {
+        if bytes.len() < DIGITS {
+            return None;
+        }
+        let written = bytes.split_to(DIGITS);
+        let digest = hex::encode(digest(&SHA256, &bytes));
+        if digest.as_bytes() != written {
+            return None;
+        }
+        Some(Self { value: serde_json::from_slice(&bytes).ok()?, json: bytes, digest })
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::watch;
 
-use crate::cache::generation::Generation;
+use crate::cache::generation::{Generation, Stripe};
 use crate::cache::{Cached, LoadError};
 
 /// What a load ends with.
@@ -32,6 +32,7 @@ struct Flight<T, E: Error + 'static> {
 pub(super) struct Leader<T, E: Error + 'static> {
     flights: Arc<Flights<T, E>>,
     key: Arc<str>,
+    stripe: Stripe,
     generation: Generation,
     answer: watch::Sender<Option<Answer<T, E>>>,
     is_listed: bool,
@@ -46,7 +47,12 @@ impl<T, E: Error + 'static> Flights<T, E> {
     ///
     /// A load of an older generation is left to those who already wait for it: who comes after an
     /// invalidation must not get what was read before it.
-    pub(super) fn join(self: &Arc<Self>, key: &str, generation: Generation) -> (Waiter<T, E>, Option<Leader<T, E>>) {
+    pub(super) fn join(
+        self: &Arc<Self>,
+        key: &str,
+        stripe: Stripe,
+        generation: Generation,
+    ) -> (Waiter<T, E>, Option<Leader<T, E>>) {
         let mut by_key = self.by_key.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(flight) = by_key.get(key).filter(|flight| flight.generation == generation) {
             return (flight.answer.clone(), None);
@@ -55,7 +61,7 @@ impl<T, E: Error + 'static> Flights<T, E> {
         let key: Arc<str> = key.into();
         by_key.insert(Arc::clone(&key), Flight { generation, answer: receiver.clone() });
         let flights = Arc::clone(self);
-        (receiver, Some(Leader { flights, key, generation, answer: sender, is_listed: true }))
+        (receiver, Some(Leader { flights, key, stripe, generation, answer: sender, is_listed: true }))
     }
 
     /// How many loads are under way, not counting those that an invalidation overtook.
@@ -69,11 +75,25 @@ impl<T, E: Error + 'static> Leader<T, E> {
         &self.key
     }
 
+    pub(super) fn stripe(&self) -> Stripe {
+        self.stripe
+    }
+
     pub(super) fn generation(&self) -> Generation {
         self.generation
     }
 
-    /// Answers everybody who waits.
+    /// Whether those who wait have been answered.
+    pub(super) fn is_answered(&self) -> bool {
+        self.answer.borrow().is_some()
+    }
+
+    /// Answers everybody who waits, now and until the load ends, which goes on.
+    pub(super) fn answer(&self, answer: Answer<T, E>) {
+        self.answer.send_replace(Some(answer));
+    }
+
+    /// Answers everybody who waits, and ends the load.
     pub(super) fn finish(mut self, answer: Answer<T, E>) {
         // Off the list first: who was told of a failure and tries again must start a new load.
         self.leave();

@@ -3,80 +3,66 @@
 use std::error::Error;
 use std::fmt;
 use std::future::Future;
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::FutureExt;
+use async_trait::async_trait;
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 
-use crate::cache::flight::{Answer, Flights, Leader, answer_of};
-use crate::cache::generation::{Generation, Generations};
-use crate::cache::stats::{Counters, LoadOutcome, Lookup};
-use crate::cache::{CacheOptions, CacheStats, Cached, Invalidate, LoadError, MAX_SILENCE};
-use crate::clock::Clock;
-use crate::entropy::{Entropy, EntropyExt};
-use crate::notify::Notify;
-
-/// An estimate of what moka and this module keep per entry besides key and value, in bytes.
-const ENTRY_OVERHEAD: usize = 256;
+use crate::cache::entry::{Entry, Freshness};
+use crate::cache::flight::{Flights, answer_of};
+use crate::cache::generation::{Generation, Generations, Stripe};
+use crate::cache::stats::{Counters, Lookup};
+use crate::cache::{
+    CacheOptions, CacheParts, CacheReport, CacheStats, Cached, Inspect, Invalidate, LoadError, MAX_SILENCE,
+};
 
 /// A cache of `T` by text key, filled by loads that fail with `E`. Clones share one cache.
 ///
 /// # Guarantees
 /// * While a value is fresh it is served without a load; there is at most one load per key at a time,
-///   and everybody who asks meanwhile shares its result.
+///   and everybody who asks meanwhile shares its result. With a shared tier that holds for all
+///   processes together, as long as a load takes less than [`LEASE`](crate::cache::LEASE).
+/// * A value past its time is served while one caller's load refreshes it, or if that fails, but never
+///   longer than the options allow.
 /// * Who asks after [`invalidate`](Self::invalidate) returned never gets what was read before it.
-/// * Errors are shared by those who waited and never kept.
+/// * Errors are shared by those who waited and never kept. Trouble with the shared tier is no error.
 pub struct ReadThrough<T, E: Error + 'static> {
-    inner: Arc<Inner<T, E>>,
+    pub(super) inner: Arc<Inner<T, E>>,
 }
 
-struct Inner<T, E: Error + 'static> {
-    options: CacheOptions,
-    clock: Arc<dyn Clock>,
-    entropy: Arc<dyn Entropy>,
-    notify: Arc<dyn Notify>,
-    entries: moka::future::Cache<Arc<str>, Arc<Entry<T>>>,
-    flights: Arc<Flights<T, E>>,
-    generations: Generations,
-    counters: Counters,
-}
-
-/// A kept value, or the knowledge that there is none.
-struct Entry<T> {
-    value: Option<Arc<Cached<T>>>,
-    /// Compared at each read: an entry that lost a race against an invalidation is never served.
-    generation: Generation,
-    /// On the monotonic clock.
-    expires_at: Duration,
+pub(super) struct Inner<T, E: Error + 'static> {
+    pub(super) options: CacheOptions,
+    pub(super) parts: CacheParts,
+    pub(super) entries: moka::future::Cache<Arc<str>, Arc<Entry<T>>>,
+    pub(super) flights: Arc<Flights<T, E>>,
+    pub(super) generations: Generations,
+    pub(super) counters: Counters,
 }
 
 impl<T, E> ReadThrough<T, E>
 where
-    T: Serialize + Send + Sync + 'static,
+    T: Serialize + DeserializeOwned + Send + Sync + 'static,
     E: Error + Send + Sync + 'static,
 {
-    /// An empty cache.
-    pub fn new(
-        options: CacheOptions,
-        clock: Arc<dyn Clock>,
-        entropy: Arc<dyn Entropy>,
-        notify: Arc<dyn Notify>,
-    ) -> Self {
+    /// An empty cache. Its figures go to the metrics recorder that is installed now.
+    pub fn new(options: CacheOptions, parts: CacheParts) -> Self {
         let entries = moka::future::Cache::builder()
             .name(options.name)
             .max_capacity(options.max_bytes)
             .weigher(|key: &Arc<str>, entry: &Arc<Entry<T>>| entry.weight(key))
             .build();
+        if let Some(shared) = &parts.shared {
+            shared.register(options.name);
+        }
         let (flights, counters) = (Arc::new(Flights::new()), Counters::new(options.name));
         let generations = Generations::new();
-        let inner = Inner { options, clock, entropy, notify, entries, flights, generations, counters };
-        Self { inner: Arc::new(inner) }
+        Self { inner: Arc::new(Inner { options, parts, entries, flights, generations, counters }) }
     }
 
-    /// The value of `key`: the kept one while it is fresh, else what `load` finds. `None` if there is
-    /// no such thing, which is remembered too, for the negative time to live.
+    /// The value of `key`: the kept one while it may be served, else what `load` finds. `None` if there
+    /// is no such thing, which is remembered too, for the negative time to live.
     ///
     /// `load` runs only if nothing fresh is kept and no load of the key is under way. It must not ask
     /// this cache for the same key. Needs a tokio runtime.
@@ -90,37 +76,49 @@ where
     where
         F: Future<Output = Result<Option<T>, E>> + Send + 'static,
     {
-        if self.inner.is_deaf() {
-            self.inner.counters.bypass();
-        } else if let Some(entry) = self.inner.fresh(key).await {
-            let is_negative = entry.value.is_none();
-            self.inner.counters.lookup(if is_negative { Lookup::NegativeHit } else { Lookup::Hit });
-            return Ok(entry.value.clone());
+        let inner = &self.inner;
+        if inner.is_deaf() {
+            inner.counters.bypass();
+        } else if let Some(entry) = inner.kept(key).await {
+            let now = inner.parts.clock.monotonic();
+            match entry.freshness(now, &*inner.parts.entropy) {
+                Freshness::Expired => {}
+                freshness => {
+                    if freshness != Freshness::Fresh && entry.may_refresh(now) {
+                        inner.refresh(key, &entry, freshness, load);
+                    }
+                    inner.counters.lookup(match (freshness, &entry.value) {
+                        (Freshness::Stale, _) => Lookup::StaleHit,
+                        (_, Some(_)) => Lookup::Hit,
+                        (_, None) => Lookup::NegativeHit,
+                    });
+                    return Ok(entry.value.clone());
+                }
+            }
         }
-        let (waiter, leader) = self.inner.flights.join(key, self.inner.generations.of(key));
+        let stripe = inner.generations.stripe(key);
+        let (waiter, leader) = inner.flights.join(key, stripe, inner.generations.of(stripe));
         match leader {
-            None => self.inner.counters.lookup(Lookup::Wait),
+            None => inner.counters.lookup(Lookup::Wait),
             Some(leader) => {
-                self.inner.counters.lookup(Lookup::Miss);
-                tokio::spawn(Arc::clone(&self.inner).lead(leader, load));
+                inner.counters.lookup(Lookup::Miss);
+                tokio::spawn(Arc::clone(inner).lead(leader, load));
             }
         }
         answer_of(waiter).await
     }
 
-    /// Makes everything known about `key` stale. Does not block.
+    /// Makes everything that this process knows about `key` stale. Does not block.
+    ///
+    /// The shared tier goes by committed changes alone: what is to be forgotten everywhere is a change
+    /// of this cache's name, written with what it is about.
     pub fn invalidate(&self, key: &str) {
-        // The entry itself stays until it is replaced or evicted; its generation keeps it from being
-        // served. Removing it would need an async call, and could not reach a value about to be kept.
-        self.inner.generations.bump(key);
-        self.inner.counters.invalidation();
+        self.forget(key, None);
     }
 
-    /// Makes everything stale. Does not block.
+    /// Makes everything that this process knows stale. Does not block.
     pub fn invalidate_all(&self) {
-        self.inner.generations.bump_all();
-        self.inner.entries.invalidate_all();
-        self.inner.counters.invalidation();
+        self.forget_all(None);
     }
 
     /// What it did so far.
@@ -143,19 +141,54 @@ where
     pub fn options(&self) -> &CacheOptions {
         &self.inner.options
     }
+
+    fn forget(&self, key: &str, change: Option<i64>) {
+        // The entry itself stays until it is replaced or evicted; its generation keeps it from being
+        // served. Removing it would need an async call, and could not reach a value about to be kept.
+        self.inner.generations.bump(key, change);
+        self.inner.counters.invalidation();
+    }
+
+    fn forget_all(&self, change: Option<i64>) {
+        self.inner.generations.bump_all(change);
+        self.inner.entries.invalidate_all();
+        self.inner.counters.invalidation();
+    }
 }
 
 impl<T, E> Invalidate for ReadThrough<T, E>
 where
-    T: Serialize + Send + Sync + 'static,
+    T: Serialize + DeserializeOwned + Send + Sync + 'static,
     E: Error + Send + Sync + 'static,
 {
-    fn invalidate(&self, key: &str) {
-        Self::invalidate(self, key);
+    fn invalidate(&self, key: &str, change: i64) {
+        self.forget(key, Some(change));
     }
 
-    fn invalidate_all(&self) {
-        Self::invalidate_all(self);
+    fn invalidate_all(&self, change: i64) {
+        self.forget_all(Some(change));
+    }
+}
+
+#[async_trait]
+impl<T, E> Inspect for ReadThrough<T, E>
+where
+    T: Serialize + DeserializeOwned + Send + Sync + 'static,
+    E: Error + Send + Sync + 'static,
+{
+    async fn report(&self) -> CacheReport {
+        let (size_bytes, stats) = (self.weight_bytes().await, self.stats());
+        CacheReport {
+            name: self.inner.options.name.to_owned(),
+            is_shared: self.inner.parts.shared.is_some(),
+            entries: self.inner.entries.entry_count(),
+            size_bytes,
+            max_bytes: self.inner.options.max_bytes,
+            hit_ratio: stats.hit_ratio(),
+            shared_hit_ratio: stats.shared_hit_ratio(),
+            mean_load_us: stats.load_us.checked_div(stats.loads).unwrap_or(0),
+            stats,
+        }
     }
 }
 
@@ -176,73 +209,41 @@ impl<T, E: Error + 'static> fmt::Debug for ReadThrough<T, E> {
 
 impl<T, E> Inner<T, E>
 where
-    T: Serialize + Send + Sync + 'static,
+    T: Serialize + DeserializeOwned + Send + Sync + 'static,
     E: Error + Send + Sync + 'static,
 {
     /// Whether this process may have missed changes.
-    fn is_deaf(&self) -> bool {
-        self.notify.silence() > MAX_SILENCE
+    pub(super) fn is_deaf(&self) -> bool {
+        self.parts.notify.silence() > MAX_SILENCE
     }
 
-    async fn fresh(&self, key: &str) -> Option<Arc<Entry<T>>> {
+    /// What is kept of `key` and was read after its last invalidation, however old.
+    pub(super) async fn kept(&self, key: &str) -> Option<Arc<Entry<T>>> {
         let entry = self.entries.get(key).await?;
-        let is_fresh = entry.generation == self.generations.of(key) && self.clock.monotonic() < entry.expires_at;
-        is_fresh.then_some(entry)
+        self.is_current(entry.stripe, entry.generation).then_some(entry)
     }
 
-    /// The leader's task: loads, keeps what may be kept, answers everybody.
-    async fn lead<F>(self: Arc<Self>, leader: Leader<T, E>, load: F)
+    pub(super) fn is_current(&self, stripe: Stripe, generation: Generation) -> bool {
+        generation == self.generations.of(stripe)
+    }
+
+    /// Loads anew in the background, unless somebody does already.
+    fn refresh<F>(self: &Arc<Self>, key: &str, entry: &Entry<T>, freshness: Freshness, load: F)
     where
         F: Future<Output = Result<Option<T>, E>> + Send + 'static,
     {
-        // A load that ended between this caller's look and its turn has left a fresh value behind.
-        if !self.is_deaf()
-            && let Some(entry) = self.fresh(leader.key()).await
-        {
-            return leader.finish(Ok(entry.value.clone()));
-        }
-        let started_at = self.clock.monotonic();
-        let answer = build(self.options.name, load).await;
-        let outcome = if answer.is_ok() { LoadOutcome::Loaded } else { LoadOutcome::Failed };
-        self.counters.load(outcome, self.clock.monotonic().saturating_sub(started_at));
-        if let Ok(value) = &answer {
-            self.keep(&leader, value.clone(), started_at).await;
-        }
-        leader.finish(answer);
+        let (_, leader) = self.flights.join(key, entry.stripe, entry.generation);
+        let Some(leader) = leader else { return };
+        self.counters.refresh(freshness == Freshness::DueEarly);
+        leader.answer(Ok(entry.value.clone()));
+        tokio::spawn(Arc::clone(self).refresh_in_background(leader, load));
     }
 
-    async fn keep(&self, leader: &Leader<T, E>, value: Option<Arc<Cached<T>>>, loaded_at: Duration) {
-        let generation = leader.generation();
-        if self.is_deaf() || generation != self.generations.of(leader.key()) {
-            return self.counters.refused_set();
-        }
-        let ttl = if value.is_some() { self.options.ttl } else { self.options.negative_ttl };
-        let expires_at = loaded_at + ttl.mul_f64(0.9 + 0.2 * self.entropy.unit());
-        self.entries.insert(Arc::clone(leader.key()), Arc::new(Entry { value, generation, expires_at })).await;
-    }
-}
-
-impl<T> Entry<T> {
-    fn weight(&self, key: &str) -> u32 {
-        let value = self.value.as_ref().map_or(0, |value| value.weight());
-        u32::try_from(ENTRY_OVERHEAD + key.len() + value).unwrap_or(u32::MAX)
-    }
-}
-
-/// Runs the load and builds what is shared; a panic in either becomes an answer.
-async fn build<T, E, F>(name: &'static str, load: F) -> Answer<T, E>
-where
-    T: Serialize,
-    E: Error + 'static,
-    F: Future<Output = Result<Option<T>, E>>,
-{
-    let built = async { load.await.map(|found| found.map(|value| Arc::new(Cached::new(value)))) };
-    // What the load touched when it panicked is dropped with it; nothing of ours was half changed.
-    match AssertUnwindSafe(built).catch_unwind().await {
-        Ok(answer) => answer.map_err(|error| LoadError::Failed(Arc::new(error))),
-        Err(_) => {
-            tracing::error!(cache = name, "a load for the cache {name} panicked");
-            Err(LoadError::CutOff)
+    /// When this process looks at the shared tier again.
+    pub(super) fn look_again_at(&self, now: Duration) -> Duration {
+        match self.parts.shared {
+            Some(_) => now + self.parts.jitter(crate::cache::MAX_AGE_IN_PROCESS),
+            None => Duration::MAX,
         }
     }
 }

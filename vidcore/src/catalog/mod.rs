@@ -19,6 +19,7 @@ pub mod video;
 pub mod view;
 
 pub use search::SearchTerms;
+pub(crate) use service::CatalogCaches;
 pub use service::{Catalog, CreateVideo};
 pub use video::{NewVideo, Video, VideoPatch, VideoStatus, Visibility};
 
@@ -27,6 +28,9 @@ pub const VIDEO_PAGES: &str = "video_pages";
 
 /// The cache topic of the popular list; its keys are page limits, and any change drops them all.
 pub const POPULAR: &str = "popular";
+
+/// The cache of first pages of searches; its changes concern all of them.
+pub const SEARCH: &str = "search";
 
 /// Why a catalog command was refused.
 #[derive(Debug, thiserror::Error)]

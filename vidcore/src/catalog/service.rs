@@ -5,12 +5,12 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::auth::Actor;
-use crate::cache::{Cached, ReadThrough};
+use crate::cache::{Cached, EVERY_KEY, ReadThrough};
 use crate::catalog::progress::progress;
 use crate::catalog::view::{RenditionView, StatusView, VideoView};
 use crate::catalog::{
-    CatalogError, NewVideo, OwnerScope, POPULAR, PatchVideo, TrashVideo, VIDEO_PAGES, Video, VideoPatch, VideoStatus,
-    Visibility, input,
+    CatalogError, NewVideo, OwnerScope, POPULAR, PatchVideo, SEARCH, TrashVideo, VIDEO_PAGES, Video, VideoPatch,
+    VideoStatus, Visibility, input, search::SearchTerms,
 };
 use crate::events::NewChange;
 use crate::id::{UserId, VideoId};
@@ -56,22 +56,29 @@ pub struct PopularView {
 #[derive(Debug, Clone)]
 pub struct Catalog {
     parts: Arc<Parts>,
-    pages: ReadThrough<VideoView, CatalogError>,
-    popular: ReadThrough<PopularView, CatalogError>,
+    caches: CatalogCaches,
+}
+
+/// What the catalog caches, all of it for everybody.
+#[derive(Debug, Clone)]
+pub(crate) struct CatalogCaches {
+    /// Open videos by id.
+    pub(crate) pages: ReadThrough<VideoView, CatalogError>,
+    /// Lists of popular videos.
+    pub(crate) popular: ReadThrough<PopularView, CatalogError>,
+    /// First pages of searches, by words and length of the page.
+    pub(crate) searches: ReadThrough<Page<VideoView>, CatalogError>,
 }
 
 /// The changes that a visible difference of a video makes.
-pub(crate) fn stale(id: VideoId) -> [NewChange; 2] {
-    [NewChange::new(VIDEO_PAGES, id.to_string()), NewChange::new(POPULAR, "*")]
+pub(crate) fn stale(id: VideoId) -> [NewChange; 3] {
+    let all = |topic| NewChange::new(topic, EVERY_KEY);
+    [NewChange::new(VIDEO_PAGES, id.to_string()), all(POPULAR), all(SEARCH)]
 }
 
 impl Catalog {
-    pub(crate) fn new(
-        parts: Arc<Parts>,
-        pages: ReadThrough<VideoView, CatalogError>,
-        popular: ReadThrough<PopularView, CatalogError>,
-    ) -> Self {
-        Self { parts, pages, popular }
+    pub(crate) fn new(parts: Arc<Parts>, caches: CatalogCaches) -> Self {
+        Self { parts, caches }
     }
 
     /// Creates a draft of the actor's.
@@ -114,7 +121,12 @@ impl Catalog {
             let video = store.video(id).await?.filter(Video::is_open);
             Ok::<_, CatalogError>(video.map(|video| VideoView::new(video, &links)))
         };
-        self.pages.get_or_load(&id.to_string(), load).await.map_err(CatalogError::from)?.ok_or(CatalogError::NotFound)
+        self.caches
+            .pages
+            .get_or_load(&id.to_string(), load)
+            .await
+            .map_err(CatalogError::from)?
+            .ok_or(CatalogError::NotFound)
     }
 
     /// Changes the actor's video, or anybody's for a moderator.
@@ -231,13 +243,14 @@ impl Catalog {
             let items = videos.into_iter().map(|video| VideoView::new(video, &links)).collect();
             Ok::<_, CatalogError>(Some(PopularView { items }))
         };
-        let cached = self.popular.get_or_load(&limit.get().to_string(), load).await.map_err(CatalogError::from)?;
+        let cached =
+            self.caches.popular.get_or_load(&limit.get().to_string(), load).await.map_err(CatalogError::from)?;
         cached.ok_or(CatalogError::NotFound)
     }
 
     /// Public videos that hold every word of `text`, best match first; the last word may be a
     /// beginning. At most [`SEARCH_DEPTH`] are reachable: pages of a relevance list are offsets, and
-    /// may repeat or skip when the catalog changes between them.
+    /// may repeat or skip when the catalog changes between them. First pages come from the cache.
     ///
     /// # Errors
     /// [`CatalogError::Invalid`] if `text` holds no word; [`CatalogError::BadCursor`].
@@ -246,21 +259,20 @@ impl Catalog {
         text: &str,
         cursor: Option<&str>,
         limit: PageLimit,
-    ) -> Result<Page<VideoView>, CatalogError> {
+    ) -> Result<Arc<Cached<Page<VideoView>>>, CatalogError> {
         let terms = input::check_search(text)?;
         let binding = format!("search:{}", terms.words().join(" "));
-        let offset = match cursor {
-            Some(cursor) => self.parts.cursors.open_offset(&binding, cursor)?,
-            None => 0,
-        };
-        let limit = u32::from(limit.get());
-        let take = limit.min(SEARCH_DEPTH.saturating_sub(offset));
-        let wanted = u16::try_from(take + 1).unwrap_or(u16::MAX);
-        let mut videos = self.parts.store.search_videos(&terms, offset, wanted).await?;
-        let more = videos.len() as u32 > take && offset + take < SEARCH_DEPTH;
-        videos.truncate(take as usize);
-        let next_cursor = more.then(|| self.parts.cursors.seal_offset(&binding, offset + take));
-        Ok(Page { items: videos.into_iter().map(|video| self.view(video)).collect(), next_cursor })
+        if let Some(cursor) = cursor {
+            let offset = self.parts.cursors.open_offset(&binding, cursor)?;
+            let page = find(&self.parts, &terms, &binding, offset, limit).await?;
+            return Ok(Arc::new(Cached::new(page)));
+        }
+        // Words hold no space, so that a length cannot be taken for one of them.
+        let key = format!("{}  {}", terms.words().join(" "), limit.get());
+        let parts = Arc::clone(&self.parts);
+        let load = async move { find(&parts, &terms, &binding, 0, limit).await.map(Some) };
+        let cached = self.caches.searches.get_or_load(&key, load).await.map_err(CatalogError::from)?;
+        cached.ok_or(CatalogError::NotFound)
     }
 
     /// How far a video is on its way.
@@ -385,6 +397,24 @@ impl Catalog {
         });
         Page { items: videos.into_iter().map(|video| self.view(video)).collect(), next_cursor }
     }
+}
+
+/// One page of what a search finds.
+async fn find(
+    parts: &Parts,
+    terms: &SearchTerms,
+    binding: &str,
+    offset: u32,
+    limit: PageLimit,
+) -> Result<Page<VideoView>, CatalogError> {
+    let take = u32::from(limit.get()).min(SEARCH_DEPTH.saturating_sub(offset));
+    let wanted = u16::try_from(take + 1).unwrap_or(u16::MAX);
+    let mut videos = parts.store.search_videos(terms, offset, wanted).await?;
+    let more = videos.len() as u32 > take && offset + take < SEARCH_DEPTH;
+    videos.truncate(take as usize);
+    let next_cursor = more.then(|| parts.cursors.seal_offset(binding, offset + take));
+    let items = videos.into_iter().map(|video| VideoView::new(video, &parts.links)).collect();
+    Ok(Page { items, next_cursor })
 }
 
 fn into_catalog(error: crate::jobs::JobError) -> CatalogError {

@@ -39,9 +39,24 @@ pub struct Change {
     pub key: String,
 }
 
+/// Which changes there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ChangeBounds {
+    /// The lowest id that is still there, or the next to be handed out when none is.
+    pub first_kept: i64,
+    /// The highest id ever handed out, whether or not it is still there; 0 before the first.
+    pub last: i64,
+}
+
 /// Reads the invalidations that other processes wrote.
+///
+/// # Contract
+/// Ids follow the order of commits without gaps, but for those that were pruned.
 #[async_trait]
 pub trait EventStore: Send + Sync {
+    /// Which changes there are now.
+    async fn change_bounds(&self) -> Result<ChangeBounds, StoreError>;
+
     /// Up to `limit` changes with an id above `after`, oldest first.
     async fn changes_after(&self, after: i64, limit: u16) -> Result<Vec<Change>, StoreError>;
 

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use rusqlite::{Connection, named_params};
 
 use crate::clock::Timestamp;
-use crate::events::{Change, EventStore, NewChange};
+use crate::events::{Change, ChangeBounds, EventStore, NewChange};
 use crate::store::sqlite::SqliteStore;
 use crate::store::{Causes, Outcome, StoreError};
 
@@ -46,6 +46,14 @@ pub(crate) fn first_kept_id(connection: &Connection) -> rusqlite::Result<i64> {
 
 #[async_trait]
 impl EventStore for SqliteStore {
+    async fn change_bounds(&self) -> Result<ChangeBounds, StoreError> {
+        self.read("read the bounds of changes", |db| {
+            // Two statements: what is written between them only raises the last id.
+            Ok(ChangeBounds { first_kept: first_kept_id(db)?, last: last_id(db)? })
+        })
+        .await
+    }
+
     async fn changes_after(&self, after: i64, limit: u16) -> Result<Vec<Change>, StoreError> {
         self.read("read changes", move |db| Ok(tail(db, after, limit)?)).await
     }

@@ -27,8 +27,9 @@ pub trait ChangeListener: std::fmt::Debug + Send + Sync + 'static {
     /// Another process may have committed these changes (or this one has: acting twice is harmless).
     fn changed(&self, committed: &Committed);
 
-    /// Changes were missed: whatever was derived from the database may be stale.
-    fn missed(&self);
+    /// Changes were missed, all of them at or below the id `up_to`: whatever was derived from the database
+    /// may be stale.
+    fn missed(&self, up_to: i64);
 
     /// A job is due, or the next one is due at another time than before, and somebody may not have
     /// been told.
@@ -186,7 +187,7 @@ impl Check {
         // Rows pruned before they were read, perhaps all of them: what they named is unknown.
         let first = events::first_kept_id(&self.connection)?;
         if first > self.last_id + 1 {
-            self.listener.missed();
+            self.listener.missed(first - 1);
             self.tell(Notice::missed());
             self.last_id = first - 1;
         }
@@ -252,7 +253,7 @@ mod tests {
             committed.changes.iter().for_each(|change| self.note(&change.key));
         }
 
-        fn missed(&self) {
+        fn missed(&self, _: i64) {
             self.note("missed");
         }
 

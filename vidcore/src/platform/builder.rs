@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::auth::Auth;
-use crate::cache::{CacheOptions, Invalidator, ReadThrough};
-use crate::catalog::{Catalog, POPULAR, VIDEO_PAGES};
+use crate::cache::{CacheTier, Caches, MemoryCache, SharedTier};
+use crate::catalog::Catalog;
 use crate::clock::{Clock, SystemClock};
 use crate::entropy::{Entropy, SystemEntropy};
 use crate::housekeeping::HOUSEKEEPING_QUEUE;
@@ -26,9 +26,10 @@ use crate::media::settle_video::{FailVideo, Settle};
 use crate::media::{Choice, MediaError, Playback, Transcoder};
 use crate::notify::{LocalNotify, Notify};
 use crate::page::CursorCodec;
+use crate::platform::caches::{CacheMaker, PointReads};
 use crate::platform::parts::Parts;
 use crate::platform::redis::RedisParts;
-use crate::platform::settings::{LimitsChoice, RateLimitSettings, WorkerSettings};
+use crate::platform::settings::{CacheChoice, LimitsChoice, RateLimitSettings, WorkerSettings};
 use crate::platform::{Inner, Links, Platform, Running, Settings};
 use crate::rate_limit::{FallbackRateLimit, LimitConfigError, Limiter, MemoryRateLimit, RateLimit, Shares};
 use crate::storage::objects::ObjectError;
@@ -99,6 +100,7 @@ pub struct PlatformBuilder {
     notify: Option<Arc<dyn Notify>>,
     transcoder: Option<Arc<dyn Transcoder>>,
     rate_limit: Option<Arc<dyn RateLimit>>,
+    cache_tier: Option<Arc<dyn CacheTier>>,
     handlers: Handlers,
     #[cfg(feature = "sqlite")]
     migrations: crate::store::sqlite::Migrations,
@@ -120,6 +122,7 @@ impl PlatformBuilder {
             notify: None,
             transcoder: None,
             rate_limit: None,
+            cache_tier: None,
             handlers: Handlers::new(),
             #[cfg(feature = "sqlite")]
             migrations: crate::store::sqlite::Migrations::Apply,
@@ -192,6 +195,13 @@ impl PlatformBuilder {
         self
     }
 
+    /// Where processes share what they have cached. Default: as the settings say.
+    #[must_use]
+    pub fn cache_tier(mut self, tier: Arc<dyn CacheTier>) -> Self {
+        self.cache_tier = Some(tier);
+        self
+    }
+
     /// Runs jobs of your own: those of `kind`, which wait in `queue`. They share the slots of `worker.concurrency`
     /// with the renditions. The queues `uploads`, `video` and `housekeeping` are the platform's own: opening
     /// refuses handlers for them.
@@ -229,10 +239,12 @@ impl PlatformBuilder {
         self.redis = RedisParts::open(&self.settings, &self.entropy)?;
         let chosen = self.own_dispatcher.take().or_else(|| self.redis.as_ref().and_then(RedisParts::dispatcher));
         self.dispatcher = chosen.unwrap_or_else(|| Arc::new(LocalDispatcher::new()));
-        let invalidator = Arc::new(Invalidator::new());
-        self.observers.push(Arc::clone(&invalidator) as _);
+        let shared = self.shared_tier()?;
+        let caches = Arc::new(Caches::new(shared));
+        self.observers.push(Arc::clone(&caches) as _);
         self.observers.push(Arc::new(AnnounceJobs(Arc::clone(&self.dispatcher))));
-        let opened = self.open_store(&invalidator).await?;
+        let point_reads = if self.store.is_some() { PointReads::Shared } else { PointReads::Direct };
+        let opened = self.open_store(&caches).await?;
         let keys = match self.keys.take() {
             Some(keys) => keys,
             None => self.open_keys().await?,
@@ -255,19 +267,23 @@ impl PlatformBuilder {
             store: opened.store,
             objects,
             notify: opened.notify,
-            invalidator,
+            caches,
             transcoder,
         });
         let limiter = self.limiter(&parts.keys)?;
+        let services = Services::new(&parts, point_reads, &limiter);
+        // What other processes committed before this one began may not have reached the shared tier.
+        parts.caches.drop_all(parts.store.change_bounds().await?.last);
         let workers = self.start_workers(&parts, options)?;
         let running = Running {
             workers,
             housekeeping: tokio::spawn(super::housekeeping::run(Arc::clone(&parts))),
             figures: tokio::spawn(super::figures::run(Arc::clone(&parts))),
+            shared_cache: tokio::spawn(follow_changes(Arc::clone(&parts))),
             #[cfg(feature = "sqlite")]
             changes: opened.changes,
         };
-        Ok(assemble(parts, limiter, self.redis, running))
+        Ok(assemble(parts, services, limiter, self.redis, running))
     }
 
     /// Jobs of a queue that two workers of one process look at would be claimed by the one that cannot run them.
@@ -289,6 +305,26 @@ impl PlatformBuilder {
     async fn open_keys(&self) -> Result<KeyRing, OpenError> {
         let folder = self.settings.data_dir.join("keys");
         Ok(KeyRing::open(&folder, Arc::clone(&self.clock), Arc::clone(&self.entropy))?)
+    }
+
+    fn shared_tier(&mut self) -> Result<Option<SharedTier>, OpenError> {
+        let settings = &self.settings.cache;
+        if settings.redis_timeout_ms == 0 || settings.bypass_loads == 0 {
+            let setting = if settings.bypass_loads == 0 { "cache.bypass_loads" } else { "cache.redis_timeout_ms" };
+            return Err(OpenError::Setting { setting, message: "at least 1".to_owned() });
+        }
+        let redis = |parts: &Self| match &parts.redis {
+            Some(redis) => redis.cache(&parts.settings, &parts.clock),
+            None => Err(OpenError::Setting { setting: "cache.tier", message: "`redis` needs redis.url".to_owned() }),
+        };
+        let tier = match (self.cache_tier.take(), settings.tier) {
+            (Some(own), _) => own,
+            (None, CacheChoice::Redis) => redis(self)?,
+            (None, CacheChoice::Auto) if self.redis.is_some() => redis(self)?,
+            (None, CacheChoice::Auto | CacheChoice::None) => return Ok(None),
+            (None, CacheChoice::Memory) => Arc::new(MemoryCache::new(settings.max_bytes, Arc::clone(&self.clock))),
+        };
+        Ok(Some(SharedTier::new(tier, settings.bypass_loads as usize)))
     }
 
     fn limiter(&mut self, keys: &KeyRing) -> Result<Limiter, OpenError> {
@@ -371,7 +407,7 @@ struct OpenedStore {
 }
 
 impl PlatformBuilder {
-    async fn open_store(&mut self, invalidator: &Arc<Invalidator>) -> Result<OpenedStore, OpenError> {
+    async fn open_store(&mut self, caches: &Arc<Caches>) -> Result<OpenedStore, OpenError> {
         if let Some(store) = self.store.take() {
             let own = self.notify.take();
             let notify = match &mut self.redis {
@@ -385,16 +421,16 @@ impl PlatformBuilder {
                 changes: None,
             });
         }
-        self.open_built_in(invalidator).await
+        self.open_built_in(caches).await
     }
 
     #[cfg(not(feature = "sqlite"))]
-    async fn open_built_in(&mut self, _: &Arc<Invalidator>) -> Result<OpenedStore, OpenError> {
+    async fn open_built_in(&mut self, _: &Arc<Caches>) -> Result<OpenedStore, OpenError> {
         Err(OpenError::NoStore)
     }
 
     #[cfg(feature = "sqlite")]
-    async fn open_built_in(&mut self, invalidator: &Arc<Invalidator>) -> Result<OpenedStore, OpenError> {
+    async fn open_built_in(&mut self, caches: &Arc<Caches>) -> Result<OpenedStore, OpenError> {
         use crate::notify::{AnnounceChanges, SqliteNotify};
         use crate::store::sqlite::{FILE_NAME, SqliteOptions, SqliteStore};
 
@@ -419,7 +455,7 @@ impl PlatformBuilder {
             .await
             .map_err(|error| StoreError::Unavailable { operation: "open the database", source: error.into() })??;
         let listener = Arc::new(super::listener::OtherProcesses {
-            invalidator: Arc::clone(invalidator),
+            caches: Arc::clone(caches),
             announce: AnnounceJobs(Arc::clone(&self.dispatcher)),
         });
         let interval = Duration::from_millis(settings.change_check_ms.max(1));
@@ -428,26 +464,48 @@ impl PlatformBuilder {
     }
 }
 
-fn assemble(parts: Arc<Parts>, limiter: Limiter, redis: Option<RedisParts>, running: Running) -> Platform {
-    let cache = |name, ttl_ms| {
-        let options = CacheOptions {
-            name,
-            max_bytes: parts.settings.cache.max_bytes / 2,
-            ttl: Duration::from_millis(ttl_ms),
-            negative_ttl: Duration::from_millis(ttl_ms / 5),
+/// Tells the shared tier of every committed change, until it is aborted.
+async fn follow_changes(parts: Arc<Parts>) {
+    if let Some(shared) = parts.caches.shared() {
+        let changes = Arc::clone(&parts.store) as Arc<dyn crate::events::EventStore>;
+        shared.follow(&*changes).await;
+    }
+}
+
+/// The services that have caches.
+struct Services {
+    auth: Auth,
+    catalog: Catalog,
+}
+
+impl Services {
+    fn new(parts: &Arc<Parts>, point_reads: PointReads, limiter: &Limiter) -> Self {
+        let maker = CacheMaker {
+            settings: &parts.settings.cache,
+            point_reads,
+            caches: &parts.caches,
+            clock: &parts.clock,
+            entropy: &parts.entropy,
+            notify: &parts.notify,
         };
-        (options, Arc::clone(&parts.clock), Arc::clone(&parts.entropy), Arc::clone(&parts.notify))
-    };
-    let (options, clock, entropy, notify) = cache(VIDEO_PAGES, parts.settings.cache.video_ttl_ms);
-    let pages = ReadThrough::new(options, clock, entropy, notify);
-    let (options, clock, entropy, notify) = cache(POPULAR, parts.settings.cache.popular_ttl_ms);
-    let popular = ReadThrough::new(options, clock, entropy, notify);
-    parts.invalidator.register(VIDEO_PAGES, Arc::new(pages.clone()));
-    parts.invalidator.register(POPULAR, Arc::new(popular.clone()));
+        Self {
+            auth: Auth::new(parts, maker.auth(), limiter.clone()),
+            catalog: Catalog::new(Arc::clone(parts), maker.catalog()),
+        }
+    }
+}
+
+fn assemble(
+    parts: Arc<Parts>,
+    services: Services,
+    limiter: Limiter,
+    redis: Option<RedisParts>,
+    running: Running,
+) -> Platform {
     Platform {
         inner: Arc::new(Inner {
-            auth: Auth::new(&parts, &limiter),
-            catalog: Catalog::new(Arc::clone(&parts), pages, popular),
+            auth: services.auth,
+            catalog: services.catalog,
             uploads: Uploads::new(Arc::clone(&parts)),
             playback: Playback::new(Arc::clone(&parts)),
             jobs: Jobs::new(Arc::clone(&parts)),

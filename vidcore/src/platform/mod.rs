@@ -15,6 +15,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::auth::Auth;
+use crate::cache::CacheReport;
 use crate::catalog::Catalog;
 use crate::clock::{Clock, Timestamp};
 use crate::doctor::{ExamineError, RepairReport, Report};
@@ -28,6 +29,7 @@ use crate::storage::{Objects, Uploads};
 use crate::store::Store;
 
 mod builder;
+pub(crate) mod caches;
 mod figures;
 mod housekeeping;
 pub mod links;
@@ -71,6 +73,7 @@ struct Running {
     workers: Vec<Worker>,
     housekeeping: tokio::task::JoinHandle<()>,
     figures: tokio::task::JoinHandle<()>,
+    shared_cache: tokio::task::JoinHandle<()>,
     #[cfg(feature = "sqlite")]
     changes: Option<Arc<crate::notify::SqliteNotify>>,
 }
@@ -129,6 +132,11 @@ impl Platform {
     /// Rate limits.
     pub fn limiter(&self) -> &Limiter {
         &self.inner.limiter
+    }
+
+    /// What each cache of this process holds and did, by name.
+    pub async fn cache_report(&self) -> Vec<CacheReport> {
+        self.inner.parts.caches.report().await
     }
 
     /// The settings it was opened with.
@@ -232,6 +240,7 @@ impl Platform {
         futures_util::future::join_all(running.workers.into_iter().map(Worker::stop)).await;
         running.housekeeping.abort();
         running.figures.abort();
+        running.shared_cache.abort();
         if let Some(redis) = &self.inner.redis {
             redis.stop().await;
         }
@@ -249,6 +258,7 @@ impl Drop for Inner {
         if let Some(running) = running {
             running.housekeeping.abort();
             running.figures.abort();
+            running.shared_cache.abort();
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::cache::Invalidator;
+use crate::cache::Caches;
 use crate::clock::{Clock, Timestamp};
 use crate::entropy::Entropy;
 use crate::idempotency::{IdempotencyKey, IdempotencyRecord};
@@ -26,7 +26,7 @@ pub(crate) struct Parts {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) objects: Objects,
     pub(crate) notify: Arc<dyn Notify>,
-    pub(crate) invalidator: Arc<Invalidator>,
+    pub(crate) caches: Arc<Caches>,
     pub(crate) transcoder: Choice,
 }
 

@@ -229,6 +229,21 @@ impl Default for MediaSettings {
     }
 }
 
+/// What processes share of what they have cached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CacheChoice {
+    /// Redis where `redis.url` is set, else nothing.
+    #[default]
+    Auto,
+    /// Nothing: each process has what is in its own memory.
+    None,
+    /// A second store in this process's memory, which is of use to tests alone.
+    Memory,
+    /// Redis; without `redis.url` the platform does not open.
+    Redis,
+}
+
 /// Cached reads.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -239,11 +254,39 @@ pub struct CacheSettings {
     pub popular_ttl_ms: u64,
     /// How long a public video page is served before it is loaded anew, in milliseconds. Default 5000.
     pub video_ttl_ms: u64,
+    /// How long the first page of a search is, in milliseconds. Default 5000.
+    pub search_ttl_ms: u64,
+    /// How long a public profile is, in milliseconds. Default 5000.
+    pub profile_ttl_ms: u64,
+    /// How long a checked signature of an access token is, in milliseconds; session, role and expiry are
+    /// looked at on each request all the same. Default 60,000.
+    pub token_ttl_ms: u64,
+    /// How much longer a value is served while it is loaded anew, or if that fails, in milliseconds.
+    /// Changes are not affected: what they make stale is never served. Default 30,000.
+    pub stale_ms: u64,
+    /// What processes share: `auto`, `none`, `memory` or `redis`. Default `auto`.
+    pub tier: CacheChoice,
+    /// The longest one answer of Redis to a cached read is waited for, in milliseconds; at least 1.
+    /// Default 100.
+    pub redis_timeout_ms: u64,
+    /// Loads that may run at once while Redis is away; at least 1. Default 64.
+    pub bypass_loads: u32,
 }
 
 impl Default for CacheSettings {
     fn default() -> Self {
-        Self { max_bytes: 64 << 20, popular_ttl_ms: 5000, video_ttl_ms: 5000 }
+        Self {
+            max_bytes: 64 << 20,
+            popular_ttl_ms: 5000,
+            video_ttl_ms: 5000,
+            search_ttl_ms: 5000,
+            profile_ttl_ms: 5000,
+            token_ttl_ms: 60_000,
+            stale_ms: 30_000,
+            tier: CacheChoice::Auto,
+            redis_timeout_ms: 100,
+            bypass_loads: 64,
+        }
     }
 }
 

@@ -159,6 +159,11 @@ impl Names {
         format!("{}:limit:{policy}:{burst}x{period_us}:{subject}", self.0)
     }
 
+    /// What all keys of the cache begin with, by the version of what it keeps.
+    pub(crate) fn cache(&self, schema: u16) -> String {
+        format!("{}:cache{schema}", self.0)
+    }
+
     /// The channel of notices.
     pub(crate) fn notices(&self) -> String {
         format!("{}:notices", self.0)

@@ -2,21 +2,37 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{Semaphore, broadcast};
 use tokio::task::JoinHandle;
 
-use crate::cache::{CacheOptions, Cached, LoadError, MAX_SILENCE, ReadThrough};
+use crate::cache::{
+    CacheOptions, CacheParts, CacheTier, Cached, Caches, EVERY_KEY, LoadError, MAX_SILENCE, ReadThrough, SharedTier,
+};
 use crate::clock::ManualClock;
-use crate::entropy::SeededEntropy;
+use crate::entropy::SystemEntropy;
+use crate::events::Change;
 use crate::notify::{LocalNotify, Notice, Notify};
+use crate::store::{CommitObserver, Committed};
+use crate::testkit::changes::ChangeLog;
 
 /// Life of a value in the harness.
 const TTL: Duration = Duration::from_secs(10);
 
 /// Life of the knowledge that there is none.
 const NEGATIVE_TTL: Duration = Duration::from_secs(1);
+
+/// How much longer a value of the lenient cache may be served.
+const STALE: Duration = Duration::from_secs(30);
+
+/// The names of the two caches.
+pub const CACHE: &str = "harness";
+/// See [`CACHE`].
+pub const LENIENT: &str = "lenient";
+
+/// How long something may take that has to happen.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The smallest step the claims move time by.
 const STEP: Duration = Duration::from_millis(1);
@@ -29,15 +45,31 @@ pub struct OriginError(pub &'static str);
 /// What a call for a value ends with.
 pub type Loaded = Result<Option<Arc<Cached<String>>>, LoadError<OriginError>>;
 
-/// A cache under test with everything it goes by.
+/// The caches of one process under test with everything they go by.
 #[derive(Debug)]
 pub struct CacheHarness {
     /// The cache, empty: values live 10 s, absences 1 s, 64 KiB in all.
     pub cache: ReadThrough<String, OriginError>,
+    /// Another, whose values may be served 30 s longer while they are refreshed.
+    pub lenient: ReadThrough<String, OriginError>,
+    /// What both are told of changes by.
+    pub caches: Arc<Caches>,
     /// Its clock.
     pub clock: ManualClock,
     /// How long it has heard nothing.
     pub hearing: Arc<Hearing>,
+    /// What was committed, by any process.
+    pub log: Arc<ChangeLog>,
+    /// Tells the tier of it.
+    following: Option<JoinHandle<()>>,
+}
+
+impl Drop for CacheHarness {
+    fn drop(&mut self) {
+        if let Some(following) = &self.following {
+            following.abort();
+        }
+    }
 }
 
 /// News that may fall silent.
@@ -91,6 +123,14 @@ macro_rules! cache_contract {
                 without_hearing_nothing_is_served_from_memory_or_kept,
                 a_value_loaded_while_hearing_was_lost_is_not_kept,
                 every_call_is_counted_once,
+                a_value_past_its_time_is_served_while_one_load_refreshes_it,
+                a_value_past_its_time_is_served_when_its_load_fails,
+                a_refresh_that_failed_is_not_tried_again_at_once,
+                a_value_is_not_served_past_its_last_time,
+                a_value_older_than_a_change_is_not_served_however_fresh,
+                a_value_near_its_end_is_refreshed_before_it,
+                a_value_far_from_its_end_is_not_refreshed,
+                an_absence_is_not_served_past_its_time,
             }
         }
     };
@@ -105,13 +145,66 @@ macro_rules! cache_contract {
 }
 
 impl CacheHarness {
-    /// A cache in this process's memory alone.
-    pub fn memory() -> Self {
-        let (clock, hearing) = (ManualClock::default(), Arc::new(Hearing::default()));
-        let options = CacheOptions { name: "harness", max_bytes: 64 << 10, ttl: TTL, negative_ttl: NEGATIVE_TTL };
-        let (entropy, notify) = (Arc::new(SeededEntropy::new(11)), Arc::clone(&hearing));
-        let cache = ReadThrough::new(options, Arc::new(clock.clone()), entropy, notify);
-        Self { cache, clock, hearing }
+    /// Caches in this process's memory alone.
+    pub fn process() -> Self {
+        Self::build(None, ManualClock::default(), Arc::new(ChangeLog::new()))
+    }
+
+    /// The caches of one process before `tier`, which is told of what is in `log`.
+    pub fn over(tier: Arc<dyn CacheTier>, clock: ManualClock, log: Arc<ChangeLog>) -> Self {
+        let mut harness = Self::build(Some(SharedTier::new(tier, 8)), clock, log);
+        harness.follow();
+        harness
+    }
+
+    fn build(shared: Option<SharedTier>, clock: ManualClock, log: Arc<ChangeLog>) -> Self {
+        let hearing = Arc::new(Hearing::default());
+        let parts = CacheParts {
+            clock: Arc::new(clock.clone()),
+            // Processes draw different numbers: what tells their leases apart is one.
+            entropy: Arc::new(SystemEntropy),
+            notify: Arc::clone(&hearing) as _,
+            shared: shared.clone(),
+        };
+        let options = CacheOptions {
+            name: CACHE,
+            max_bytes: 64 << 10,
+            ttl: TTL,
+            stale: Duration::ZERO,
+            negative_ttl: NEGATIVE_TTL,
+        };
+        let lenient = CacheOptions { name: LENIENT, stale: STALE, ..options.clone() };
+        let (cache, lenient) = (ReadThrough::new(options, parts.clone()), ReadThrough::new(lenient, parts));
+        let caches = Arc::new(Caches::new(shared));
+        caches.register(CACHE, &cache);
+        caches.register(LENIENT, &lenient);
+        caches.drop_all(log.last());
+        Self { cache, lenient, caches, clock, hearing, log, following: None }
+    }
+
+    /// Tells the tier of changes from now on.
+    pub fn follow(&mut self) {
+        if let Some(shared) = self.caches.shared().cloned() {
+            let log = Arc::clone(&self.log);
+            self.following = Some(tokio::spawn(async move { shared.follow(&*log).await }));
+        }
+    }
+
+    /// Tells the tier of no more changes, as a process that hangs or has ended.
+    pub fn stop_following(&mut self) {
+        if let Some(following) = self.following.take() {
+            following.abort();
+        }
+    }
+
+    /// Commits a change of `key` in this process: its caches act on it before this returns.
+    pub fn change(&self, key: &str) {
+        self.hear(vec![self.log.commit(CACHE, key), self.log.commit(LENIENT, key)]);
+    }
+
+    /// Makes what another process committed known to this one.
+    pub fn hear(&self, changes: Vec<Change>) {
+        self.caches.committed(&Committed { changes, jobs: Vec::new() });
     }
 
     /// Asks for `key` with a load that finds `value`.
@@ -188,13 +281,11 @@ impl Gate {
 
 /// Lets other tasks run until `condition` holds; panics after a bound that no healthy run reaches.
 pub async fn until(condition: impl Fn() -> bool) {
-    for _ in 0..100_000 {
-        if condition() {
-            return;
-        }
+    let given_up = Instant::now() + PATIENCE;
+    while !condition() {
+        assert!(Instant::now() < given_up, "the condition never came to hold");
         tokio::task::yield_now().await;
     }
-    panic!("the condition never came to hold");
 }
 
 fn text(loaded: &Loaded) -> &str {
@@ -321,7 +412,7 @@ pub async fn a_panicking_load_fails_its_waiters_and_nothing_else(h: &CacheHarnes
 /// See the name.
 pub async fn an_invalidated_value_is_loaded_anew(h: &CacheHarness) {
     h.get("k", "old").await;
-    h.cache.invalidate("k");
+    h.change("k");
     assert_eq!("new", h.get("k", "new").await);
     assert_eq!(Some("new".to_owned()), h.kept("k").await);
 }
@@ -331,7 +422,7 @@ pub async fn invalidating_one_key_leaves_most_others(h: &CacheHarness) {
     for n in 0..50 {
         h.get(&format!("k{n}"), "v").await;
     }
-    h.cache.invalidate("k0");
+    h.change("k0");
     let mut kept = 0;
     for n in 1..50 {
         kept += usize::from(h.kept(&format!("k{n}")).await.is_some());
@@ -344,7 +435,7 @@ pub async fn invalidating_everything_leaves_nothing(h: &CacheHarness) {
     for n in 0..20 {
         h.get(&format!("k{n}"), "v").await;
     }
-    h.cache.invalidate_all();
+    h.change(EVERY_KEY);
     for n in 0..20 {
         assert_eq!(None, h.kept(&format!("k{n}")).await);
     }
@@ -357,7 +448,7 @@ pub async fn a_value_loaded_before_an_invalidation_is_not_kept(h: &CacheHarness)
     let gate = Gate::closed();
     let caller = h.ask("k", &gate, Ok(Some("old")));
     gate.until_reached().await;
-    h.cache.invalidate("k");
+    h.change("k");
     gate.open();
     // Who asked before the change may get what was true when it asked.
     assert_eq!("old", text(&joined(caller).await));
@@ -370,7 +461,7 @@ pub async fn a_caller_after_an_invalidation_does_not_join_the_load_before_it(h: 
     let gate = Gate::closed();
     let early = h.ask("k", &gate, Ok(Some("old")));
     gate.until_reached().await;
-    h.cache.invalidate("k");
+    h.change("k");
     let open = Gate::closed();
     open.open();
     let late = h.ask("k", &open, Ok(Some("new")));
@@ -387,7 +478,7 @@ pub async fn a_load_overtaken_by_invalidating_everything_is_not_kept(h: &CacheHa
     let gate = Gate::closed();
     let caller = h.ask("k", &gate, Ok(Some("old")));
     gate.until_reached().await;
-    h.cache.invalidate_all();
+    h.change(EVERY_KEY);
     gate.open();
     joined(caller).await.expect("the load succeeds");
     assert_eq!(None, h.kept("k").await);
@@ -452,7 +543,7 @@ pub async fn an_absence_is_remembered_for_its_own_time(h: &CacheHarness) {
 /// See the name.
 pub async fn an_absence_ends_with_an_invalidation(h: &CacheHarness) {
     assert_eq!(None, h.cache.get_or_load("k", async { Ok(None) }).await.expect("loads"));
-    h.cache.invalidate("k");
+    h.change("k");
     assert_eq!("found", h.get("k", "found").await);
 }
 
@@ -514,4 +605,122 @@ pub async fn every_call_is_counted_once(h: &CacheHarness) {
     let stats = h.cache.stats();
     assert_eq!((2, 1, 4, 1), (stats.hits, stats.negative_hits, stats.misses, stats.waits));
     assert_eq!((4, 1, 0, 0), (stats.loads, stats.load_errors, stats.refused_sets, stats.bypasses));
+}
+
+impl CacheHarness {
+    /// Asks the lenient cache for `key`.
+    async fn ask_lenient(&self, key: &str, outcome: Result<Option<&str>, OriginError>) -> Option<String> {
+        let outcome = outcome.map(|value| value.map(str::to_owned));
+        let loaded = self.lenient.get_or_load(key, async move { outcome }).await;
+        loaded.ok().flatten().map(|loaded| loaded.value.clone())
+    }
+
+    /// Waits until the lenient cache loads nothing any more.
+    async fn settled(&self) {
+        until(|| self.lenient.loads_under_way() == 0).await;
+    }
+}
+
+/// See the name.
+pub async fn a_value_past_its_time_is_served_while_one_load_refreshes_it(h: &CacheHarness) {
+    h.ask_lenient("k", Ok(Some("old"))).await;
+    h.clock.advance(TTL.mul_f64(1.1) + STEP);
+    let gate = Gate::closed();
+    for _ in 0..20 {
+        let held = gate.clone();
+        let load = async move {
+            held.pass().await;
+            Ok(Some("new".to_owned()))
+        };
+        let served = h.lenient.get_or_load("k", load).await.expect("there is a value").expect("there is a value");
+        assert_eq!("old", served.value);
+    }
+    gate.open();
+    h.settled().await;
+    assert_eq!(Some("new".to_owned()), h.ask_lenient("k", Err(OriginError("not kept"))).await);
+    let stats = h.lenient.stats();
+    assert_eq!(2, stats.loads, "all of them caused one refresh");
+    assert_eq!(20, stats.stale_hits + stats.misses + stats.waits - 1);
+}
+
+/// See the name.
+pub async fn a_value_past_its_time_is_served_when_its_load_fails(h: &CacheHarness) {
+    h.ask_lenient("k", Ok(Some("old"))).await;
+    h.clock.advance(TTL + STALE / 2);
+    assert_eq!(Some("old".to_owned()), h.ask_lenient("k", Err(OriginError("away"))).await);
+    h.settled().await;
+    let stats = h.lenient.stats();
+    assert_eq!((1, 1), (stats.load_errors, stats.stale_on_error));
+    assert_eq!(Some("old".to_owned()), h.ask_lenient("k", Err(OriginError("away"))).await);
+}
+
+/// See the name.
+pub async fn a_refresh_that_failed_is_not_tried_again_at_once(h: &CacheHarness) {
+    h.ask_lenient("k", Ok(Some("old"))).await;
+    // Less than after which a process with a tier would look there again.
+    h.clock.advance(TTL.mul_f64(1.1) + STEP);
+    for _ in 0..10 {
+        h.ask_lenient("k", Err(OriginError("away"))).await;
+        h.settled().await;
+    }
+    assert_eq!(1, h.lenient.stats().load_errors);
+    h.clock.advance(Duration::from_secs(1));
+    h.ask_lenient("k", Ok(Some("new"))).await;
+    h.settled().await;
+    assert_eq!(Some("new".to_owned()), h.ask_lenient("k", Err(OriginError("away"))).await);
+}
+
+/// See the name.
+pub async fn a_value_is_not_served_past_its_last_time(h: &CacheHarness) {
+    h.ask_lenient("k", Ok(Some("old"))).await;
+    h.clock.advance(TTL.mul_f64(1.1) + STALE);
+    assert_eq!(None, h.ask_lenient("k", Err(OriginError("away"))).await);
+}
+
+/// See the name.
+pub async fn a_value_older_than_a_change_is_not_served_however_fresh(h: &CacheHarness) {
+    h.ask_lenient("k", Ok(Some("old"))).await;
+    h.change("k");
+    assert_eq!(None, h.ask_lenient("k", Err(OriginError("away"))).await);
+    h.ask_lenient("k", Ok(Some("old"))).await;
+    h.clock.advance(TTL * 2);
+    h.change(EVERY_KEY);
+    assert_eq!(None, h.ask_lenient("k", Err(OriginError("away"))).await);
+}
+
+/// See the name: a load that takes a fifth of its value's life is begun early by most of a hundred calls.
+pub async fn a_value_near_its_end_is_refreshed_before_it(h: &CacheHarness) {
+    let clock = h.clock.clone();
+    let slow = async move {
+        clock.advance(TTL / 5);
+        Ok(Some("old".to_owned()))
+    };
+    h.lenient.get_or_load("k", slow).await.expect("loads");
+    // Its life is counted from the start of its load, and drawn from 9 s to 11 s.
+    h.clock.advance(TTL.mul_f64(0.69));
+    for _ in 0..100 {
+        assert_eq!(Some("old".to_owned()), h.ask_lenient("k", Err(OriginError("away"))).await);
+        h.settled().await;
+        h.clock.advance(STEP);
+    }
+    assert!(h.lenient.stats().early_refreshes > 0);
+    assert_eq!(0, h.lenient.stats().stale_hits);
+}
+
+/// See the name.
+pub async fn a_value_far_from_its_end_is_not_refreshed(h: &CacheHarness) {
+    h.ask_lenient("k", Ok(Some("v"))).await;
+    h.clock.advance(TTL / 3);
+    for _ in 0..1000 {
+        h.ask_lenient("k", Ok(Some("other"))).await;
+    }
+    let stats = h.lenient.stats();
+    assert_eq!((1, 1000, 0), (stats.loads, stats.hits, stats.refreshes));
+}
+
+/// See the name.
+pub async fn an_absence_is_not_served_past_its_time(h: &CacheHarness) {
+    h.ask_lenient("k", Ok(None)).await;
+    h.clock.advance(NEGATIVE_TTL.mul_f64(1.1) + STEP);
+    assert_eq!(Some("found".to_owned()), h.ask_lenient("k", Ok(Some("found"))).await);
 }

@@ -9,6 +9,7 @@ pub mod accounts;
 pub mod cache;
 #[cfg(feature = "sqlite")]
 pub mod catalog;
+pub mod changes;
 #[cfg(feature = "sqlite")]
 pub mod jobs;
 pub mod media;

@@ -43,7 +43,7 @@ struct NobodyElse;
 
 impl ChangeListener for NobodyElse {
     fn changed(&self, _: &Committed) {}
-    fn missed(&self) {}
+    fn missed(&self, _: i64) {}
     fn jobs_due(&self) {}
 }
 

@@ -33,7 +33,7 @@ async fn an_access_token_is_an_rfc_9068_token_that_the_published_key_verifies() 
     let ada = h.register("ada").await;
     let actor = h.actor(&ada).await;
     let (header, claims) = parts_of(&ada.access_token);
-    let jwks = h.auth.jwks();
+    let jwks = h.auth.jwks().value.clone();
     let [jwk] = &jwks.keys[..] else { panic!("one key before any rotation") };
     assert_eq!((Some("at+jwt"), Algorithm::EdDSA), (header.typ.as_deref(), header.alg));
     assert_eq!(Some(&jwk.kid), header.kid.as_ref());
@@ -130,7 +130,7 @@ async fn no_other_algorithm_is_believed() {
         assert_eq!(BadToken::Invalid, h.refusal(&token).await);
     }
     // The public key, which everybody knows, used as an HMAC secret.
-    let public = h.auth.jwks().keys[0].x.clone();
+    let public = h.auth.jwks().value.keys[0].x.clone();
     for secret in [public.as_bytes().to_vec(), URL_SAFE_NO_PAD.decode(&public).expect("base64url")] {
         let hmac = Header { alg: Algorithm::HS256, ..header.clone() };
         let token = jsonwebtoken::encode(&hmac, &claims, &EncodingKey::from_secret(&secret)).expect("it is signed");
@@ -162,7 +162,7 @@ async fn tokens_outlive_one_rotation_of_the_key_and_not_two() {
     let ada = h.register("ada").await;
     h.keys.rotate(Purpose::Jwt).expect("keys in memory rotate");
     h.actor(&ada).await;
-    assert_eq!(2, h.auth.jwks().keys.len());
+    assert_eq!(2, h.auth.jwks().value.keys.len());
     h.clock.advance(SETTLE_TIME);
     let later = h.login("ada").await;
     assert_ne!(parts_of(&ada.access_token).0.kid, parts_of(&later.access_token).0.kid);

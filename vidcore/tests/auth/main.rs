@@ -215,8 +215,8 @@ async fn a_rename_asks_for_the_version_and_shows_in_the_profile() {
     let bad = h.auth.rename(&actor, "a\nb", None, None).await;
     assert!(matches!(bad, Err(AuthError::Invalid(problems)) if problems[0].field == "/display_name"));
     let profile = h.auth.profile(ada.user.id).await.expect("it exists");
-    assert_eq!("Ada L.", profile.display_name);
-    let shown = serde_json::to_string(&profile).expect("it is JSON");
+    assert_eq!("Ada L.", profile.value.display_name);
+    let shown = serde_json::to_string(&profile.value).expect("it is JSON");
     assert!(!shown.contains("example.org"), "{shown}");
     assert!(matches!(h.auth.profile(UserId::from_bytes([9; 16])).await, Err(AuthError::NotFound)));
 }

@@ -71,8 +71,19 @@ pub fn list<T>(cached: &Cached<T>, held: &IfNoneMatch, audience: Audience) -> Re
 /// A page, with its tag and a `Link` to the next one (RFC 8288). `uri` is the request's below the
 /// prefix of the API, which is all that is sure to be known of it behind proxies.
 pub fn page<T: Serialize>(page: Page<T>, links: &Links, uri: &Uri, held: &IfNoneMatch, audience: Audience) -> Response {
-    let next = page.next_cursor.as_ref().map(|cursor| next_link(links, uri, cursor));
-    let mut response = list(&Cached::new(page), held, audience);
+    cached_page(&Cached::new(page), links, uri, held, audience)
+}
+
+/// The same for a page whose bytes are there already.
+pub fn cached_page<T>(
+    page: &Cached<Page<T>>,
+    links: &Links,
+    uri: &Uri,
+    held: &IfNoneMatch,
+    audience: Audience,
+) -> Response {
+    let next = page.value.next_cursor.as_ref().map(|cursor| next_link(links, uri, cursor));
+    let mut response = list(page, held, audience);
     if let Some(next) = next.and_then(|next| HeaderValue::from_str(&next).ok()) {
         response.headers_mut().insert(LINK, next);
     }

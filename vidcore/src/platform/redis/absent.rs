@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 
+use crate::cache::CacheTier;
 use crate::clock::Clock;
 use crate::entropy::Entropy;
 use crate::jobs::dispatcher::Dispatcher;
@@ -26,6 +27,10 @@ impl RedisParts {
     }
 
     pub(in crate::platform) fn dispatcher(&self) -> Option<Arc<dyn Dispatcher>> {
+        match self.0 {}
+    }
+
+    pub(in crate::platform) fn cache(&self, _: &Settings, _: &Arc<dyn Clock>) -> Result<Arc<dyn CacheTier>, OpenError> {
         match self.0 {}
     }
 

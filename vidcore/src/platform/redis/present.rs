@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::cache::MAX_SILENCE;
+use crate::cache::{CacheTier, MAX_SILENCE, RedisCache};
 use crate::clock::Clock;
 use crate::entropy::Entropy;
 use crate::jobs::dispatcher::{Dispatcher, RedisDispatcher};
@@ -47,6 +47,18 @@ impl RedisParts {
     /// What carries hints, if Redis does.
     pub(in crate::platform) fn dispatcher(&self) -> Option<Arc<dyn Dispatcher>> {
         self.dispatcher.clone().map(|dispatcher| dispatcher as Arc<dyn Dispatcher>)
+    }
+
+    /// What processes share of what they have cached.
+    pub(in crate::platform) fn cache(
+        &self,
+        settings: &Settings,
+        clock: &Arc<dyn Clock>,
+    ) -> Result<Arc<dyn CacheTier>, OpenError> {
+        let patience = Duration::from_millis(settings.cache.redis_timeout_ms);
+        let cache = RedisCache::new(&self.server, patience, Arc::clone(clock))
+            .map_err(|error| OpenError::Setting { setting: "redis.url", message: error.to_string() })?;
+        Ok(Arc::new(cache))
     }
 
     /// What carries notices, beside the way that the store brings with it, if any.

@@ -95,7 +95,7 @@ struct WakeWorkers(Arc<dyn Dispatcher>);
 impl ChangeListener for WakeWorkers {
     fn changed(&self, _: &Committed) {}
 
-    fn missed(&self) {}
+    fn missed(&self, _: i64) {}
 
     fn jobs_due(&self) {
         self.0.wake_all();

@@ -3,7 +3,6 @@
 use axum::extract::State;
 use axum::response::Response;
 use vidcore::auth::ProfileView;
-use vidcore::cache::Cached;
 use vidcore::id::UserId;
 
 use crate::extract::{IfNoneMatch, Path};
@@ -27,5 +26,5 @@ pub(crate) async fn get(
     held: IfNoneMatch,
 ) -> Result<Response, Problem> {
     let profile = state.platform.auth().profile(id).await?;
-    Ok(render::list(&Cached::new(profile), &held, Audience::Everybody))
+    Ok(render::list(&profile, &held, Audience::Everybody))
 }

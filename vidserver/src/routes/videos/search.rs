@@ -56,7 +56,7 @@ pub(crate) async fn search(
 ) -> Result<Response, Problem> {
     let found = state.platform.catalog().search(&q, cursor.as_deref(), paging::limit(limit)).await;
     let page = found.map_err(refusal)?;
-    Ok(render::page(page, state.platform.links(), &uri, &held, Audience::Everybody))
+    Ok(render::cached_page(&page, state.platform.links(), &uri, &held, Audience::Everybody))
 }
 
 /// A page with a cursor is a later one. Seen before the query is parsed: anything like a cursor counts.
