@@ -109,8 +109,7 @@ impl TestAppBuilder {
 impl TestApp {
     /// No limits, and a transcoder that takes no time.
     pub(crate) fn builder() -> TestAppBuilder {
-        let mut settings = Settings::default();
-        settings.rate_limits = RateLimitSettings::unlimited();
+        let settings = Settings { rate_limits: RateLimitSettings::unlimited(), ..Settings::default() };
         let clock = ManualClock::default();
         let transcoder =
             SimulatedTranscoder::builder(Arc::new(clock.clone())).encode_time(Duration::ZERO).steps(1).build();
