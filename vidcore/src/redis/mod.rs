@@ -1,7 +1,7 @@
 //! Redis: where it is, how to reach it, and how to go on without it.
 //!
-//! Nothing here is asked what is true. Hints and notices leave through an [`Outbox`]: they may be lost,
-//! doubled or late, and whoever sends does not wait. What is cached and counted goes through a [`Link`],
+//! Nothing here is asked what is true. Hints and notices leave through an `Outbox`: they may be lost,
+//! doubled or late, and whoever sends does not wait. What is cached and counted goes through a `Link`,
 //! whose users can go on without an answer.
 
 use std::fmt;
