@@ -1,7 +1,7 @@
 //! No more at once than the machine can carry.
 //!
-//! Two layers, both apart from rate limits, which bound callers and not the sum of them. [`shed`] bounds
-//! all JSON requests together and turns away at once what comes above. [`gated`] gives a costly kind of
+//! Two layers, both apart from rate limits, which bound callers and not the sum of them. `shed` bounds
+//! all JSON requests together and turns away at once what comes above. `gated` gives a costly kind of
 //! request a smaller bound and a short queue: what it keeps back waits no longer than a client does, so
 //! that the work that is done is done for somebody who is still there. Health and metrics pass neither.
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use vidcore::platform::Settings;
 use vidcore::platform::settings::{CostSettings, LimitSettings};
+use vidcore::testkit::TestRedis;
 
 use crate::app::{Answer, PASSWORD, TestApp, User, text};
 
@@ -225,5 +226,26 @@ async fn health_and_documents_are_never_refused() {
     for path in ["/healthz", "/readyz", "/api/v1/openapi.json", "/docs/problems/rate_limited", "/docs/"] {
         app.get(path).send().await.expect(200);
     }
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn while_redis_is_away_limits_are_shown_and_calls_are_admitted_for_a_share() {
+    let Some(mut redis) = TestRedis::start() else { return };
+    let shared = redis.settings();
+    let app = TestApp::builder().settings(shipped).settings(|settings| settings.redis = shared).start().await;
+    let ada = app.user("ada").await;
+    assert_eq!("19", write(&app, &ada).await.expect(422).header("x-ratelimit-remaining"));
+    redis.stop();
+    for left in (0..5).rev() {
+        let answer = write(&app, &ada).await.expect(422);
+        assert_eq!("\"write.user\";q=25;w=3600", answer.header("ratelimit-policy"));
+        assert_eq!(left.to_string(), answer.header("x-ratelimit-remaining"));
+    }
+    assert_eq!("rate_limited", write(&app, &ada).await.problem(429));
+    let limits = app.get("/api/v1/limits").by(&ada).send().await.expect(200).json();
+    let items = limits["items"].as_array().expect("items");
+    let own = items.iter().find(|limit| limit["policy"] == "write.user").expect("it is shown");
+    assert_eq!((&json!(25), &json!(0)), (&own["limit"], &own["remaining"]));
     app.finish().await;
 }
