@@ -92,6 +92,9 @@ impl MemoryRateLimit {
             let state = self.looks(budgets, NonZeroU32::MIN).reduce(Decision::stricter);
             return Ok(Decision { allowed: true, retry_after: None, ..state.expect(AT_LEAST_ONE) });
         };
+        if let [alone] = budgets {
+            return Ok(self.budgets(&alone.policy).take(&alone.subject, cost));
+        }
         let mut verdict: Option<Decision> = None;
         for (at, budget) in budgets.iter().enumerate() {
             let decision = self.budgets(&budget.policy).take(&budget.subject, cost);
