@@ -17,8 +17,14 @@ use crate::{Failure, raw};
 /// Creations under way at once: what the group writer puts into one commit at most.
 const AT_ONCE: usize = 64;
 
+/// The e-mail address of the one account.
+pub const EMAIL: &str = "bench@example.org";
+
+/// Its password.
+pub const PASSWORD: &str = "long enough to hash";
+
 /// Titles are made of these; every word stands in about every 16th title.
-const WORDS: [&str; 48] = [
+pub const WORDS: [&str; 48] = [
     "harbour", "winter", "violin", "kitchen", "mountain", "lantern", "bicycle", "orchard", "thunder", "paper",
     "marble", "desert", "falcon", "garden", "engine", "island", "copper", "meadow", "signal", "velvet", "canyon",
     "rocket", "timber", "glacier", "puzzle", "saffron", "temple", "willow", "anchor", "basalt", "cobalt", "dragon",
@@ -76,7 +82,7 @@ pub fn new_view(video: VideoId) -> NewView {
 
 async fn sign_up(platform: &Platform) -> Result<Actor, Failure> {
     let input: RegisterInput = serde_json::from_value(serde_json::json!({
-        "email": "bench@example.org", "handle": "bench", "password": "long enough to hash",
+        "email": EMAIL, "handle": "bench", "password": PASSWORD,
     }))?;
     let signed_in: SignedIn = platform.auth().register(input, None).await?.into_inner();
     Ok(platform.auth().authenticate(signed_in.access_token.expose()).await?)

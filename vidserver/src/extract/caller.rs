@@ -1,19 +1,20 @@
 //! Who makes the request, as admission has found out.
 
-use std::convert::Infallible;
 use std::net::IpAddr;
 
 use axum::extract::FromRequestParts;
 use http::request::Parts;
 use vidcore::auth::Actor;
 
-use crate::middleware::admission::address_in;
 use crate::problem::Problem;
-use crate::routes::ApiState;
 
 /// What admission learned from `Authorization`, put into the request by it.
 #[derive(Debug, Clone)]
 pub(crate) struct Authentication(pub(crate) Result<Option<Actor>, Problem>);
+
+/// The address that limits count the caller by, put into the request by admission.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CallerAddress(pub IpAddr);
 
 /// A signed-in caller; without a valid token the request ends with 401.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,8 +31,16 @@ impl<S: Send + Sync> FromRequestParts<S> for MaybeCaller {
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
         match parts.extensions.get::<Authentication>() {
             Some(Authentication(found)) => found.clone().map(Self),
-            None => Err(Problem::internal("a route that asks for its caller stands outside admission")),
+            None => Err(outside_admission()),
         }
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for CallerAddress {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        parts.extensions.get::<Self>().copied().ok_or_else(outside_admission)
     }
 }
 
@@ -44,15 +53,6 @@ impl<S: Send + Sync> FromRequestParts<S> for Caller {
     }
 }
 
-/// The address a request comes from, behind proxies that are trusted; one and the same for everybody where the
-/// program that nests the router tells none.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct CallerAddress(pub(crate) IpAddr);
-
-impl FromRequestParts<ApiState> for CallerAddress {
-    type Rejection = Infallible;
-
-    async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Result<Self, Infallible> {
-        Ok(Self(address_in(&state.platform, &parts.extensions, &parts.headers)))
-    }
+fn outside_admission() -> Problem {
+    Problem::internal("a route that asks for its caller stands outside admission")
 }

@@ -14,6 +14,7 @@ mod http2;
 mod jobs;
 mod limits;
 mod lists;
+mod load;
 mod nested;
 mod openapi;
 mod playback;
