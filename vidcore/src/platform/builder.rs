@@ -316,18 +316,19 @@ impl PlatformBuilder {
             let setting = if settings.bypass_loads == 0 { "cache.bypass_loads" } else { "cache.redis_timeout_ms" };
             return Err(OpenError::Setting { setting, message: "at least 1".to_owned() });
         }
-        let redis = |parts: &Self| match &parts.redis {
+        let redis = |parts: &mut Self| match &mut parts.redis {
             Some(redis) => redis.cache(&parts.settings, &parts.clock),
             None => Err(OpenError::Setting { setting: "cache.tier", message: "`redis` needs redis.url".to_owned() }),
         };
-        let tier = match (self.cache_tier.take(), settings.tier) {
+        let (choice, max_bytes, bypass_loads) = (settings.tier, settings.max_bytes, settings.bypass_loads as usize);
+        let tier = match (self.cache_tier.take(), choice) {
             (Some(own), _) => own,
             (None, CacheChoice::Redis) => redis(self)?,
             (None, CacheChoice::Auto) if self.redis.is_some() => redis(self)?,
             (None, CacheChoice::Auto | CacheChoice::None) => return Ok(None),
-            (None, CacheChoice::Memory) => Arc::new(MemoryCache::new(settings.max_bytes, Arc::clone(&self.clock))),
+            (None, CacheChoice::Memory) => Arc::new(MemoryCache::new(max_bytes, Arc::clone(&self.clock))),
         };
-        Ok(Some(SharedTier::new(tier, settings.bypass_loads as usize)))
+        Ok(Some(SharedTier::new(tier, bypass_loads)))
     }
 
     fn limiter(&mut self, keys: &KeyRing) -> Result<Limiter, OpenError> {

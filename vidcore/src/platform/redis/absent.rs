@@ -30,7 +30,11 @@ impl RedisParts {
         match self.0 {}
     }
 
-    pub(in crate::platform) fn cache(&self, _: &Settings, _: &Arc<dyn Clock>) -> Result<Arc<dyn CacheTier>, OpenError> {
+    pub(in crate::platform) fn cache(
+        &mut self,
+        _: &Settings,
+        _: &Arc<dyn Clock>,
+    ) -> Result<Arc<dyn CacheTier>, OpenError> {
         match self.0 {}
     }
 

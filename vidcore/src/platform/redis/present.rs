@@ -24,6 +24,8 @@ pub(in crate::platform) struct RedisParts {
     notify: Option<Arc<RedisNotify>>,
     /// Unless limits are kept within the process.
     rate_limit: Option<Arc<RedisRateLimit>>,
+    /// Unless each process caches for itself.
+    cache: Option<RedisCache>,
 }
 
 impl RedisParts {
@@ -41,7 +43,7 @@ impl RedisParts {
             DispatcherChoice::Auto | DispatcherChoice::Redis => Some(Arc::new(RedisDispatcher::start(&server))),
             DispatcherChoice::Local => None,
         };
-        Ok(Some(Self { server, dispatcher, notify: None, rate_limit: None }))
+        Ok(Some(Self { server, dispatcher, notify: None, rate_limit: None, cache: None }))
     }
 
     /// What carries hints, if Redis does.
@@ -51,13 +53,14 @@ impl RedisParts {
 
     /// What processes share of what they have cached.
     pub(in crate::platform) fn cache(
-        &self,
+        &mut self,
         settings: &Settings,
         clock: &Arc<dyn Clock>,
     ) -> Result<Arc<dyn CacheTier>, OpenError> {
         let patience = Duration::from_millis(settings.cache.redis_timeout_ms);
         let cache = RedisCache::new(&self.server, patience, Arc::clone(clock))
             .map_err(|error| OpenError::Setting { setting: "redis.url", message: error.to_string() })?;
+        self.cache = Some(cache.clone());
         Ok(Arc::new(cache))
     }
 
@@ -95,7 +98,7 @@ impl RedisParts {
         is_alone.then(|| "limits are decided by each process alone".to_owned())
     }
 
-    /// Sends what is waiting and ends the tasks.
+    /// Sends what is waiting and ends tasks and connections.
     pub(in crate::platform) async fn stop(&self) {
         let hints = async {
             if let Some(dispatcher) = &self.dispatcher {
@@ -108,5 +111,11 @@ impl RedisParts {
             }
         };
         tokio::join!(hints, notices);
+        if let Some(limits) = &self.rate_limit {
+            limits.close();
+        }
+        if let Some(cache) = &self.cache {
+            cache.close();
+        }
     }
 }

@@ -74,6 +74,11 @@ impl RedisRateLimit {
         self.link.is_closed()
     }
 
+    /// Ends the connection: from now on it is not there.
+    pub fn close(&self) {
+        self.link.close();
+    }
+
     /// Whether the cost was taken, and how long until each budget is whole.
     async fn ask(&self, budgets: &[Budget], cost: u32) -> Result<(bool, Vec<Duration>), LimitError> {
         let invocation = self.invocation(budgets, cost);
