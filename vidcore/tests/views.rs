@@ -286,3 +286,22 @@ async fn a_cursor_ends_with_its_ranking_and_opens_no_other() {
     assert!(matches!(site.popular(Some(&cursor), 11).await, Err(CatalogError::BadCursor)));
     site.platform.shutdown().await;
 }
+
+#[tokio::test]
+async fn rankings_are_read_off_an_index_that_holds_all_of_it() {
+    const LISTED: &str = "v.visibility = 'public' AND v.published_at_ms IS NOT NULL AND v.deleted_at_ms IS NULL";
+    let h = VideoHarness::sqlite().await.expect("SQLite is always there");
+    let connection = h.base().connection();
+    for (score, index) in [
+        ("score_day", "videos_public_day"),
+        ("score_week", "videos_public_week"),
+        ("score_trending", "videos_public_trending"),
+        ("views", "videos_public_popular"),
+    ] {
+        let sql = format!(
+            "EXPLAIN QUERY PLAN SELECT v.id FROM videos v WHERE {LISTED} ORDER BY v.{score} DESC, v.id DESC LIMIT 1000"
+        );
+        let plan: String = connection.query_row(&sql, [], |row| row.get("detail")).expect("a plan");
+        assert_eq!(format!("SCAN v USING COVERING INDEX {index}"), plan);
+    }
+}

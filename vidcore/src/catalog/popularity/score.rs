@@ -41,7 +41,7 @@ impl Scores {
     /// The scores after one more view at `at` of a video that was published at `published_at`.
     #[must_use]
     pub fn viewed(self, at: Timestamp, published_at: Timestamp) -> Self {
-        let since_landmark_ms = (at.as_millis() - LANDMARK.as_millis()) as f64;
+        let since_landmark_ms = at.as_millis().saturating_sub(LANDMARK.as_millis()) as f64;
         let age_ms = at.since(published_at).as_millis() as f64;
         Self {
             day: add(self.day, since_landmark_ms / DAY_HALF_LIFE_MS),

@@ -452,9 +452,9 @@ impl RenditionStore for SqliteStore {
         now: Timestamp,
         causes: Causes,
     ) -> Result<(), CatalogError> {
-        self.settlement("publish a poster", causes, move |db, leased_now, _| {
+        self.settlement("publish a poster", causes, move |db, leased_now, effects| {
             demand_held(db, fence, leased_now)?;
-            publish_picture(db, source, Picture::Poster, &[poster], now)
+            publish_picture(db, source, Picture::Poster, &[poster], now, effects)
         })
         .await
     }
@@ -467,9 +467,9 @@ impl RenditionStore for SqliteStore {
         now: Timestamp,
         causes: Causes,
     ) -> Result<(), CatalogError> {
-        self.settlement("publish a storyboard", causes, move |db, leased_now, _| {
+        self.settlement("publish a storyboard", causes, move |db, leased_now, effects| {
             demand_held(db, fence, leased_now)?;
-            publish_picture(db, source, Picture::Storyboard, &objects, now)
+            publish_picture(db, source, Picture::Storyboard, &objects, now, effects)
         })
         .await
     }

@@ -4,9 +4,11 @@ use rusqlite::{Connection, named_params};
 
 use super::{Result, demand_current, has_ready_rendition, insert_object, live_video};
 use crate::catalog::Video;
+use crate::catalog::sqlite::sparing_lists;
 use crate::clock::Timestamp;
 use crate::id::{SourceId, VideoId};
 use crate::media::NewObject;
+use crate::store::sqlite::Effects;
 
 /// Lets the video show what is known of a source. Where that is what it shows already, its version stays.
 pub(super) fn show(db: &Connection, video: VideoId, source: SourceId, now: Timestamp) -> rusqlite::Result<()> {
@@ -40,6 +42,7 @@ pub(super) fn publish_picture(
     picture: Picture,
     objects: &[NewObject],
     now: Timestamp,
+    effects: &mut Effects,
 ) -> Result<()> {
     // A picture of a source that was replaced meanwhile would hang on the new one's video.
     let video = live_video(db, demand_current(db, source)?.video)?;
@@ -55,8 +58,7 @@ pub(super) fn publish_picture(
     for object in objects {
         insert_object(db, video.id, object, now)?;
     }
-    if is_shown(db, &video, source)? {
-        show(db, video.id, source, now)?;
-    }
-    Ok(())
+    let is_shown = is_shown(db, &video, source)?;
+    let show = || if is_shown { show(db, video.id, source, now) } else { Ok(()) };
+    Ok(sparing_lists(db, video.id, effects, show)?)
 }
