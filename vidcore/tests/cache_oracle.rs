@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::task::{JoinHandle, JoinSet};
 use vidcore::cache::{
@@ -295,6 +295,12 @@ impl World {
             _ => {}
         }
         for _ in 0..1 + self.draw(3) {
+            tokio::task::yield_now().await;
+        }
+        // A server takes its time, in which nothing else happens: so that a run tries as much before one.
+        let given_up = Instant::now() + Duration::from_secs(20);
+        while self.tier.is_at_work() {
+            assert!(Instant::now() < given_up, "the tier does not answer");
             tokio::task::yield_now().await;
         }
         while let Some(read) = self.reads.try_join_next() {
