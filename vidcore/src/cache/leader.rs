@@ -92,18 +92,31 @@ where
     async fn ask(&self, leader: &Leader<T, E>, due: Option<Timestamp>, shared: &SharedTier) -> Duty {
         let place = Place { cache: self.options.name, key: leader.key() };
         let (holder, began) = (u64::from_le_bytes(self.parts.entropy.bytes()), self.now());
-        let mut has_waited = false;
+        let mut is_counted = false;
+        let mut count = |lookup| {
+            if !std::mem::replace(&mut is_counted, true) {
+                self.counters.shared(lookup);
+            }
+        };
         loop {
             let found = match shared.look(place, self.generations.required(leader.stripe())).await {
                 Ok(Some(found)) => found,
                 Ok(None) => {
-                    self.counters.shared(SharedLookup::Behind);
+                    count(SharedLookup::Behind);
                     return Duty::Bypass;
                 }
                 Err(error) => return self.trouble(&error),
             };
             let is_there = found.is_some();
-            let mode = match self.take(leader, found).await {
+            let life = self.take(leader, found).await;
+            match life.as_ref().map(|life| life.freshness(self.now())) {
+                Some(Freshness::Fresh | Freshness::DueEarly) => count(SharedLookup::Hit),
+                Some(Freshness::Stale) => count(SharedLookup::StaleHit),
+                Some(Freshness::Expired) => {}
+                None if is_there => self.counters.shared(SharedLookup::Unreadable),
+                None => {}
+            }
+            let mode = match life {
                 Some(life) if self.is_fresh(&life) && due.is_none_or(|due| life.loaded_at > due) => return Duty::None,
                 Some(_) => ClaimMode::Refresh,
                 // What cannot be read is replaced: to look again would find it again.
@@ -115,9 +128,7 @@ where
                 // It came just now: what it is and how old is looked at like any other.
                 Ok(Claim::There(_)) => {}
                 Ok(Claim::Lead(ticket)) => {
-                    if !has_waited {
-                        self.counters.shared(SharedLookup::Miss);
-                    }
+                    count(SharedLookup::Miss);
                     return Duty::Load(Some(ticket));
                 }
                 // Another process refreshes what was good enough here.
@@ -127,9 +138,7 @@ where
                     return Duty::Load(Some(ticket));
                 }
                 Ok(Claim::Wait(_)) => {
-                    if !std::mem::replace(&mut has_waited, true) {
-                        self.counters.shared(SharedLookup::Wait);
-                    }
+                    count(SharedLookup::Wait);
                     tokio::time::sleep(self.parts.jitter(POLL)).await;
                 }
             }
@@ -143,10 +152,7 @@ where
     /// Keeps what the shared tier had, and answers with it unless it is too old. `None` if there is
     /// nothing that can be read.
     async fn take(&self, leader: &Leader<T, E>, found: Option<Bytes>) -> Option<Life> {
-        let Some(parcel) = Parcel::from_bytes(found?) else {
-            self.counters.shared(SharedLookup::Unreadable);
-            return None;
-        };
+        let parcel = Parcel::from_bytes(found?)?;
         let now = self.now();
         // A clock that is behind the loader's makes it younger at most by that much, and the tier's own
         // time to live holds.
@@ -157,10 +163,7 @@ where
             usable_until: now + parcel.usable_for.saturating_sub(age),
             load_time: parcel.load_time,
         };
-        let freshness = life.freshness(now);
-        if freshness != Freshness::Expired {
-            let is_fresh = freshness == Freshness::Fresh;
-            self.counters.shared(if is_fresh { SharedLookup::Hit } else { SharedLookup::StaleHit });
+        if life.freshness(now) != Freshness::Expired {
             leader.answer(Ok(parcel.value.clone()), life.usable_until);
             self.keep(leader, parcel.value, life).await;
         }

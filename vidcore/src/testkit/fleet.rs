@@ -213,6 +213,11 @@ pub async fn eight_processes_with_a_hundred_callers_each_cause_one_load(h: &Flee
         assert_eq!("v", text(&joined(caller).await));
     }
     assert_eq!((1, 1), (loads(&nodes), gate.arrivals()));
+    for node in &nodes {
+        let stats = node.cache.stats();
+        let looks = stats.shared_hits + stats.shared_misses + stats.shared_waits + stats.shared_behind;
+        assert_eq!((1, 1), (stats.misses, looks), "each is counted once");
+    }
 }
 
 /// See the name.
