@@ -1,9 +1,9 @@
-//! Small writes through the group writer beside one commit per statement on a plain connection to the
+//! Small writes, views that are not gathered, through the group writer beside one commit per statement on a plain connection to the
 //! same file. Every commit of either is on disk before it is answered (`synchronous=FULL`).
 
 use std::path::Path;
 
-use benches::catalog::{Seeded, seed};
+use benches::catalog::{Seeded, new_view, seed};
 use benches::raw;
 use benches::report::{criterion_folder, twin_line};
 use criterion::{Criterion, Throughput};
@@ -44,8 +44,8 @@ fn count_views(criterion: &mut Criterion, runtime: &Runtime, seeded: &Seeded, fo
     let store = seeded.platform.store();
     group.bench_function("group_writer", |b| {
         b.to_async(runtime).iter(|| async {
-            let counted = join_all(ids.iter().map(|id| store.count_view(*id))).await;
-            assert!(counted.into_iter().all(|counted| counted.expect("an answer")));
+            let counted = join_all(ids.iter().map(|id| store.count_views(vec![new_view(*id)]))).await;
+            assert!(counted.into_iter().all(|counted| counted.expect("an answer")[0].is_some()));
         });
     });
     let connection = raw::open(folder).expect("a connection");

@@ -1,11 +1,14 @@
 //! A catalog to measure: one account and as many public videos as asked for, the same each time.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::task::JoinSet;
 use vidcore::Platform;
 use vidcore::auth::{Actor, RegisterInput, SignedIn};
+use vidcore::catalog::popularity::{NewView, ViewerKey};
 use vidcore::catalog::{CreateVideo, Visibility};
+use vidcore::clock::{Clock, SystemClock};
 use vidcore::id::VideoId;
 use vidcore::platform::Settings;
 
@@ -14,8 +17,14 @@ use crate::{Failure, raw};
 /// Creations under way at once: what the group writer puts into one commit at most.
 const AT_ONCE: usize = 64;
 
+/// The e-mail address of the one account.
+pub const EMAIL: &str = "bench@example.org";
+
+/// Its password.
+pub const PASSWORD: &str = "long enough to hash";
+
 /// Titles are made of these; every word stands in about every 16th title.
-const WORDS: [&str; 48] = [
+pub const WORDS: [&str; 48] = [
     "harbour", "winter", "violin", "kitchen", "mountain", "lantern", "bicycle", "orchard", "thunder", "paper",
     "marble", "desert", "falcon", "garden", "engine", "island", "copper", "meadow", "signal", "velvet", "canyon",
     "rocket", "timber", "glacier", "puzzle", "saffron", "temple", "willow", "anchor", "basalt", "cobalt", "dragon",
@@ -62,9 +71,18 @@ pub async fn seed(folder: &Path, videos: usize) -> Result<Seeded, Failure> {
     Ok(Seeded { platform, ids })
 }
 
+/// A view by somebody who was never seen before, now.
+pub fn new_view(video: VideoId) -> NewView {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    let mut viewer = [0; 16];
+    viewer[..8]
+        .copy_from_slice(&NEXT.fetch_add(1, Ordering::Relaxed).wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes());
+    NewView { video, viewer: ViewerKey(viewer), at: SystemClock::new().now() }
+}
+
 async fn sign_up(platform: &Platform) -> Result<Actor, Failure> {
     let input: RegisterInput = serde_json::from_value(serde_json::json!({
-        "email": "bench@example.org", "handle": "bench", "password": "long enough to hash",
+        "email": EMAIL, "handle": "bench", "password": PASSWORD,
     }))?;
     let signed_in: SignedIn = platform.auth().register(input, None).await?.into_inner();
     Ok(platform.auth().authenticate(signed_in.access_token.expose()).await?)
@@ -84,7 +102,9 @@ fn publish(folder: &Path) -> Result<(), Failure> {
     let database = raw::open(folder)?;
     database.execute(
         "UPDATE videos SET status = 'ready', playback_kind = 'file', published_at_ms = created_at_ms + pk,
-            duration_ms = 60000, width = 1280, height = 720, views = (pk * 7919) % 1000003",
+            duration_ms = 60000, width = 1280, height = 720, views = (pk * 7919) % 1000003,
+            score_day = ((pk * 104729) % 1000003) / 1000.0, score_week = ((pk * 1299709) % 1000003) / 1000.0,
+            score_trending = ((pk * 15485863) % 1000003) / 1000.0",
         [],
     )?;
     // The planner's statistics are those of a catalog that has been in use.
@@ -94,6 +114,7 @@ fn publish(folder: &Path) -> Result<(), Failure> {
 
 #[cfg(test)]
 mod tests {
+    use vidcore::catalog::Window;
     use vidcore::page::PageLimit;
 
     use super::*;
@@ -104,7 +125,7 @@ mod tests {
         let seeded = seed(folder.path(), 500).await.expect("a catalog");
         assert_eq!(500, seeded.ids.len());
         let catalog = seeded.platform.catalog();
-        let popular = catalog.popular(PageLimit::default()).await.expect("a list");
+        let popular = catalog.popular(Window::Week, None, PageLimit::default()).await.expect("a list");
         assert_eq!(20, popular.value.items.len());
         assert!(!catalog.search(SEARCH, None, PageLimit::default()).await.expect("a page").value.items.is_empty());
         seeded.platform.shutdown().await;

@@ -80,6 +80,15 @@ pub fn search(connection: &Connection, expression: &str, limit: u16) -> rusqlite
         .collect()
 }
 
+/// The most viewed public videos behind the first `offset`, as a list without snapshots would read them.
+///
+/// # Errors
+/// SQLite's own.
+pub fn most_viewed(connection: &Connection, offset: u32, limit: u16) -> rusqlite::Result<Vec<VideoRow>> {
+    let sql = format!("{SELECT} WHERE {LISTED} ORDER BY v.views DESC, v.id DESC LIMIT :limit OFFSET :offset");
+    connection.prepare_cached(&sql)?.query_map(named_params! {":limit": limit, ":offset": offset}, columns)?.collect()
+}
+
 /// Adds one view in a commit of its own.
 ///
 /// # Errors

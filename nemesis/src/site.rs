@@ -348,14 +348,13 @@ fn arrange(
 
 fn config() -> String {
     let mut config = CONFIG.to_owned();
-    for class in ["login", "read", "search", "upload", "write"] {
-        for subject in ["address", "user"] {
-            if (class, subject) != ("login", "user") {
-                config.push_str(&format!(
-                    "\n[rate_limits.policies.\"{class}.{subject}\"]\nlimit = 2000000\nwindow_s = 3600\nburst = 1000000\n"
-                ));
-            }
-        }
+    let classes = ["read", "search", "upload", "write"].map(|class| [(class, "user"), (class, "address")]);
+    let attempts = [("login", "address"), ("login", "account"), ("login", "familiar")];
+    let sign_ups = [("register", "address"), ("register", "account")];
+    for (class, subject) in classes.as_flattened().iter().chain(&attempts).chain(&sign_ups) {
+        config.push_str(&format!(
+            "\n[rate_limits.policies.\"{class}.{subject}\"]\nlimit = 2000000\nwindow_s = 3600\nburst = 1000000\n"
+        ));
     }
     config
 }

@@ -3,6 +3,7 @@
 #![cfg(all(feature = "sqlite", feature = "redis", feature = "testkit"))]
 
 use std::future::Future;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,11 +11,12 @@ use async_trait::async_trait;
 use tokio::sync::mpsc;
 use vidcore::Platform;
 use vidcore::entropy::SystemEntropy;
-use vidcore::id::JobId;
+use vidcore::id::{JobId, UserId};
 use vidcore::jobs::worker::{JobContext, JobFailure, JobHandler};
 use vidcore::jobs::{JobState, NewJob, QueueName};
-use vidcore::platform::settings::{DispatcherChoice, RedisSettings, Secret, TranscoderChoice};
+use vidcore::platform::settings::{DispatcherChoice, LimitsChoice, RedisSettings, Secret, TranscoderChoice};
 use vidcore::platform::{OpenError, Settings};
+use vidcore::rate_limit::RouteClass;
 use vidcore::store::Causes;
 use vidcore::testkit::TestRedis;
 use vidcore::testkit::store::{PATIENCE, temporary_folder};
@@ -185,14 +187,59 @@ async fn a_platform_opens_and_closes_while_redis_is_away() {
     bounded(platform.shutdown()).await;
 }
 
+/// How many of `calls` writes of one user are admitted.
+async fn writes(platform: &Platform, calls: u32) -> u32 {
+    let mut admitted = 0;
+    for _ in 0..calls {
+        let (user, address) = (UserId::from_bytes([7; 16]), IpAddr::from([192, 0, 2, 1]));
+        let decision = platform.limiter().check(RouteClass::Write, Some(user), address, 1).await;
+        admitted += u32::from(decision.expect("a limit is decided").expect("writes are limited").allowed);
+    }
+    admitted
+}
+
+#[tokio::test]
+async fn processes_share_their_limits_and_each_decides_for_a_share_while_redis_is_away() {
+    let Some(mut redis) = TestRedis::start() else { return };
+    let folder = temporary_folder().expect("a folder");
+    let mut settings = settings(folder.path(), redis.settings());
+    settings.rate_limits.redis_timeout_ms = 5000;
+    let open = async || Platform::open(settings.clone()).await.expect("a process opens the folder");
+    let (one, other) = (open().await, open().await);
+    assert_eq!((15, 5), (writes(&one, 15).await, writes(&other, 15).await));
+    assert_eq!(0, writes(&one, 1).await);
+
+    redis.stop();
+    // A quarter of the burst of 20 in each process, though the shared budget was empty.
+    assert_eq!((5, 5), (writes(&one, 15).await, writes(&other, 15).await));
+    assert!(one.degraded().iter().any(|(part, _)| *part == "redis"), "{:?}", one.degraded());
+
+    let mut apart = settings.clone();
+    apart.rate_limits.back_end = LimitsChoice::Memory;
+    let apart = Platform::open(apart).await.expect("it opens");
+    assert_eq!(20, writes(&apart, 30).await);
+    for platform in [one, other, apart] {
+        bounded(platform.shutdown()).await;
+    }
+}
+
 #[tokio::test]
 async fn settings_of_redis_that_cannot_be_used_are_named() {
     let folder = temporary_folder().expect("a folder");
+    let mut unshared = settings(folder.path(), RedisSettings::default());
+    unshared.rate_limits.back_end = LimitsChoice::Redis;
     let mut unnamed = settings(folder.path(), RedisSettings::default());
     unnamed.worker.dispatcher = DispatcherChoice::Redis;
     let mut wrong = settings(folder.path(), RedisSettings::default());
     wrong.redis.url = Secret::new("http://:hunter2@127.0.0.1");
-    for (settings, name) in [(unnamed, "worker.dispatcher"), (wrong, "redis.url")] {
+    let mut hasty = settings(folder.path(), RedisSettings::default());
+    hasty.rate_limits.redis_timeout_ms = 0;
+    for (settings, name) in [
+        (unnamed, "worker.dispatcher"),
+        (wrong, "redis.url"),
+        (unshared, "rate_limits.back_end"),
+        (hasty, "rate_limits.redis_timeout_ms"),
+    ] {
         let error = Platform::open(settings).await.expect_err("it does not open");
         assert!(matches!(error, OpenError::Setting { setting, .. } if setting == name), "{error}");
         assert!(!error.to_string().contains("hunter2"), "{error}");

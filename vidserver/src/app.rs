@@ -16,6 +16,7 @@ use vidcore::entropy::{Entropy, SystemEntropy};
 
 use crate::config::HttpSettings;
 use crate::middleware::envelope::{Envelope, envelope};
+use crate::middleware::load;
 use crate::middleware::{PanicProblem, api_stack, bytes_stack, compression, cors};
 use crate::openapi::{self, Document};
 use crate::problem::{Problem, code};
@@ -108,6 +109,7 @@ where
     let api = with_fallback(routers.api).layer((
         Extension(Document::new(&document)),
         compression(),
+        from_fn_with_state(load::everything(&edge.http), load::shed),
         from_fn_with_state(settings.clone(), api_stack),
         catch_panics(),
     ));

@@ -35,7 +35,7 @@ pub fn router(platform: Platform) -> axum::Router {
 pub fn app(platform: Platform, http: HttpSettings) -> App {
     let nowhere = PublicUrl { https: false, base_path: String::new() };
     let public_url = PublicUrl::parse(&platform.settings().public_url).unwrap_or(nowhere);
-    let state = ApiState::new(platform);
+    let state = ApiState::new(platform, &http);
     let App { router, openapi } = app::assemble(routes::stacks(), state.clone(), &Edge::new(http, public_url));
     // Admission stands on routes that are built before there is a platform; it finds it here.
     App { router: router.layer(axum::Extension(state)), openapi }

@@ -330,7 +330,7 @@ limit = 4000000000
 window_s = 3600
 burst = 100000000
 
-[rate_limits.policies."login.address"]
+[rate_limits.policies."register.address"]
 limit = 100000
 window_s = 3600
 burst = 10000

@@ -67,10 +67,23 @@ pub struct Actor {
     pub role: Role,
 }
 
+/// The actor is no administrator.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("this is for administrators")]
+pub struct NotAdmin;
+
 impl Actor {
     /// Whether the actor may act on the videos of others.
     pub fn moderates(&self) -> bool {
         self.role >= Role::Moderator
+    }
+
+    /// Refuses everybody but administrators.
+    ///
+    /// # Errors
+    /// [`NotAdmin`].
+    pub fn must_administer(&self) -> Result<(), NotAdmin> {
+        if self.role == Role::Admin { Ok(()) } else { Err(NotAdmin) }
     }
 
     /// Whose rows a command may touch: `None` means anybody's.

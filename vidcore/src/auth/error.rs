@@ -4,6 +4,7 @@ use crate::auth::AccountError;
 use crate::auth::password::PasswordError;
 use crate::invalid::FieldProblem;
 use crate::keys::BadSeal;
+use crate::rate_limit::{Decision, LimitError};
 use crate::store::{BoxError, StoreError};
 
 /// What is wrong with an access token: for the log and for `WWW-Authenticate` (RFC 6750 §3.1).
@@ -55,6 +56,12 @@ pub enum AuthError {
     /// Too many passwords are being checked; the same call may succeed a little later.
     #[error("too many passwords are being checked")]
     Busy,
+    /// Too many attempts at this account; the decision says when the next one may come.
+    #[error("attempts at the account are over the limit {}", .0.policy.name())]
+    Limited(Box<Decision>),
+    /// Nobody could say whether the attempt is over a limit.
+    #[error(transparent)]
+    Limits(LimitError),
     /// The store did not carry the command out.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -77,7 +84,7 @@ impl AuthError {
     /// Whether the same call may succeed later without any change by the caller.
     pub fn is_retryable(&self) -> bool {
         match self {
-            Self::Busy => true,
+            Self::Busy | Self::Limited(_) | Self::Limits(LimitError::Unavailable(_)) => true,
             Self::Store(error) => error.is_retryable(),
             _ => false,
         }

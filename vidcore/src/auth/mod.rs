@@ -28,7 +28,7 @@ mod view;
 
 pub(crate) use caches::AuthCaches;
 
-pub use account::{Account, Actor, Credentials, NewAccount, Role};
+pub use account::{Account, Actor, Credentials, NewAccount, NotAdmin, Role};
 pub use error::{AuthError, BadToken};
 pub use password::{PasswordError, Passwords};
 pub use register::RegisterInput;

@@ -1,6 +1,7 @@
 //! The service: decides who may sign in, what they are given, and whom a token stands for.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,10 +24,11 @@ use crate::entropy::{Entropy, EntropyExt};
 use crate::events::NewChange;
 use crate::id::{SessionId, UserId};
 use crate::idempotency::{IdempotencyKey, IdempotencyRecord};
-use crate::keys::KeyRing;
+use crate::keys::{KeyRing, Purpose};
 use crate::page::{PageLimit, Position};
 use crate::platform::parts::Parts;
 use crate::platform::settings::AuthSettings;
+use crate::rate_limit::{AccountSubject, Decision, LimitError, Limiter};
 use crate::store::{Causes, Outcome, StoreError};
 
 /// Accounts, sign-in and tokens. Clones share everything.
@@ -51,7 +53,14 @@ struct Inner {
     refresh_ttl: Duration,
     refresh_grace: Duration,
     keep_keys: Duration,
+    beside: Beside,
+}
+
+/// What helps the service and decides nothing of its own.
+struct Beside {
     caches: AuthCaches,
+    /// What counts attempts from outside; without one they are not counted.
+    limiter: Option<Limiter>,
 }
 
 /// Which account an administrator means.
@@ -73,7 +82,7 @@ impl FromStr for AccountRef {
 }
 
 impl Auth {
-    pub(crate) fn new(parts: &Parts, caches: AuthCaches) -> Self {
+    pub(crate) fn new(parts: &Parts, caches: AuthCaches, limiter: Limiter) -> Self {
         Self::build(
             Arc::clone(&parts.store) as Arc<dyn AccountStore>,
             parts.keys.clone(),
@@ -81,12 +90,12 @@ impl Auth {
             Arc::clone(&parts.entropy),
             &parts.settings.auth,
             Duration::from_secs(parts.settings.catalog.idempotency_keep_s),
-            caches,
+            Beside { caches, limiter: Some(limiter) },
         )
     }
 
     /// A service over `store` alone, for programs without a `Platform`: it signs with the keys of
-    /// `keys` and remembers idempotency keys for `keep_keys`.
+    /// `keys`, remembers idempotency keys for `keep_keys` and counts no attempts.
     pub fn over(
         store: Arc<dyn AccountStore>,
         keys: KeyRing,
@@ -95,8 +104,8 @@ impl Auth {
         settings: &AuthSettings,
         keep_keys: Duration,
     ) -> Self {
-        let caches = AuthCaches::alone(&clock, &entropy);
-        Self::build(store, keys, clock, entropy, settings, keep_keys, caches)
+        let beside = Beside { caches: AuthCaches::alone(&clock, &entropy), limiter: None };
+        Self::build(store, keys, clock, entropy, settings, keep_keys, beside)
     }
 
     fn build(
@@ -106,7 +115,7 @@ impl Auth {
         entropy: Arc<dyn Entropy>,
         settings: &AuthSettings,
         keep_keys: Duration,
-        caches: AuthCaches,
+        beside: Beside,
     ) -> Self {
         let AuthSettings { issuer, audience, .. } = settings.clone();
         let access_ttl = Duration::from_secs(settings.access_ttl_s);
@@ -116,7 +125,7 @@ impl Auth {
             refresh_ttl: Duration::from_secs(settings.refresh_ttl_s),
             refresh_grace: Duration::from_secs(settings.refresh_grace_s),
             keep_keys,
-            caches,
+            beside,
             store,
             keys,
             clock,
@@ -135,16 +144,27 @@ impl Auth {
         input: RegisterInput,
         idem: Option<IdempotencyKey>,
     ) -> Result<Outcome<SignedIn>, AuthError> {
-        let Registration { email, handle, display_name, password } = input.normalised()?;
-        let password_hash = self.inner.passwords.hash(password).await?;
-        let now = self.inner.clock.now();
-        let id = UserId::new(now, &*self.inner.entropy);
-        let account = NewAccount { id, email, handle, display_name, password_hash, now };
-        let grant = self.inner.grant(now);
-        let session = self.inner.new_session(id, &grant);
-        let causes = self.inner.causes(idem.as_ref(), Some(&grant));
-        let outcome = self.inner.store.create_account(account, session, causes).await?;
-        self.inner.answer(outcome, grant, idem.as_ref())
+        self.inner.register(input.normalised()?, idem).await
+    }
+
+    /// The same for somebody at `address`: attempts to register one e-mail address are counted together,
+    /// before the password is hashed, and the account is familiar with the address afterwards.
+    ///
+    /// # Errors
+    /// As [`register`](Self::register), and [`AuthError::Limited`].
+    pub async fn register_from(
+        &self,
+        address: IpAddr,
+        input: RegisterInput,
+        idem: Option<IdempotencyKey>,
+    ) -> Result<Outcome<SignedIn>, AuthError> {
+        let Some(limiter) = &self.inner.beside.limiter else { return self.register(input, idem).await };
+        let registration = input.normalised()?;
+        let account = self.inner.subject(&registration.email);
+        admitted(limiter.check_register(account).await)?;
+        let signed_in = self.inner.register(registration, idem).await?;
+        limiter.remember_login(account, address).await;
+        Ok(signed_in)
     }
 
     /// Signs an account in with its password. A replay needs the password as the first call did.
@@ -164,6 +184,26 @@ impl Auth {
         let causes = self.inner.causes(idem.as_ref(), Some(&grant));
         let outcome = self.inner.store.open_session(session, causes).await?;
         self.inner.answer(outcome, grant, idem.as_ref())
+    }
+
+    /// The same for somebody at `address`: attempts at one account are counted, wherever they come from,
+    /// before the password is checked; those from where it was signed in to before are counted apart.
+    ///
+    /// # Errors
+    /// As [`login`](Self::login), and [`AuthError::Limited`].
+    pub async fn login_from(
+        &self,
+        address: IpAddr,
+        email: &str,
+        password: SecretString,
+        idem: Option<IdempotencyKey>,
+    ) -> Result<Outcome<SignedIn>, AuthError> {
+        let Some(limiter) = &self.inner.beside.limiter else { return self.login(email, password, idem).await };
+        let account = self.inner.subject(&normalise_email(email));
+        admitted(limiter.check_login(account, address).await)?;
+        let signed_in = self.login(email, password, idem).await?;
+        limiter.remember_login(account, address).await;
+        Ok(signed_in)
     }
 
     /// Trades a refresh token for the next pair of tokens. Whoever presents the same token again
@@ -259,7 +299,7 @@ impl Auth {
     pub async fn profile(&self, user: UserId) -> Result<Arc<Cached<ProfileView>>, AuthError> {
         let store = Arc::clone(&self.inner.store);
         let load = async move { Ok(store.account(user).await?.map(ProfileView::from)) };
-        match self.inner.caches.profiles.get_or_load(&user.to_string(), load).await {
+        match self.inner.beside.caches.profiles.get_or_load(&user.to_string(), load).await {
             Ok(found) => found.ok_or(AuthError::NotFound),
             Err(LoadError::Failed(error)) => Err(match &*error {
                 AccountError::Store(error) => error.again().into(),
@@ -326,6 +366,29 @@ impl Inner {
         self.store.account(id).await?.ok_or(AuthError::NotFound)
     }
 
+    async fn register(
+        &self,
+        Registration { email, handle, display_name, password }: Registration,
+        idem: Option<IdempotencyKey>,
+    ) -> Result<Outcome<SignedIn>, AuthError> {
+        let password_hash = self.passwords.hash(password).await?;
+        let now = self.clock.now();
+        let id = UserId::new(now, &*self.entropy);
+        let account = NewAccount { id, email, handle, display_name, password_hash, now };
+        let grant = self.grant(now);
+        let session = self.new_session(id, &grant);
+        let causes = self.causes(idem.as_ref(), Some(&grant));
+        let outcome = self.store.create_account(account, session, causes).await?;
+        self.answer(outcome, grant, idem.as_ref())
+    }
+
+    /// How limits know the account of a normalised e-mail address: not by the address itself.
+    fn subject(&self, email: &str) -> AccountSubject {
+        let hash = self.keys.fingerprint(Purpose::Idempotency, &[b"limited account", email.as_bytes()]);
+        let (half, _) = hash.split_first_chunk().expect("32 bytes begin with 16");
+        AccountSubject::from_hash(*half)
+    }
+
     /// The token, if its signature is right: checked, or found to have been.
     async fn checked(self: &Arc<Self>, bearer: &str) -> Result<Arc<Cached<Checked>>, AuthError> {
         if is_too_long(bearer) {
@@ -333,7 +396,7 @@ impl Inner {
         }
         let (inner, token) = (Arc::clone(self), bearer.to_owned());
         let load = async move { inner.tokens.check(&token).map(Some) };
-        match self.caches.tokens.get_or_load(&key_of(bearer), load).await {
+        match self.beside.caches.tokens.get_or_load(&key_of(bearer), load).await {
             Ok(found) => Ok(found.ok_or(BadToken::Invalid)?),
             Err(LoadError::Failed(error)) => Err((*error).into()),
             Err(LoadError::CutOff) => Err(cut_off("check an access token")),
@@ -445,6 +508,13 @@ impl Inner {
             }
             Rotated::Refused => Err(AuthError::RefreshRefused),
         }
+    }
+}
+
+fn admitted(decision: Result<Option<Decision>, LimitError>) -> Result<(), AuthError> {
+    match decision.map_err(AuthError::Limits)? {
+        Some(refusal) if !refusal.allowed => Err(AuthError::Limited(Box::new(refusal))),
+        _ => Ok(()),
     }
 }
 

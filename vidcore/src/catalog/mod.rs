@@ -3,6 +3,7 @@
 use async_trait::async_trait;
 
 use crate::cache::LoadError;
+use crate::catalog::popularity::{NewView, RankedVideos, RankingAt, RankingKind};
 use crate::clock::Timestamp;
 use crate::id::{UploadId, UserId, VideoId};
 use crate::invalid::FieldProblem;
@@ -10,6 +11,7 @@ use crate::page::Position;
 use crate::store::{Causes, Outcome, StoreError};
 
 mod input;
+pub mod popularity;
 mod progress;
 pub mod search;
 pub mod service;
@@ -18,6 +20,7 @@ pub(crate) mod sqlite;
 pub mod video;
 pub mod view;
 
+pub use popularity::{Viewer, Window};
 pub use search::SearchTerms;
 pub(crate) use service::CatalogCaches;
 pub use service::{Catalog, CreateVideo};
@@ -26,7 +29,7 @@ pub use video::{NewVideo, Video, VideoPatch, VideoStatus, Visibility};
 /// The cache topic of public video pages; keys are video ids.
 pub const VIDEO_PAGES: &str = "video_pages";
 
-/// The cache topic of the popular list; its keys are page limits, and any change drops them all.
+/// The cache topic of popular and trending pages; any change drops them all.
 pub const POPULAR: &str = "popular";
 
 /// The cache of first pages of searches; its changes concern all of them.
@@ -204,14 +207,34 @@ pub trait CatalogStore: Send + Sync {
         limit: u16,
     ) -> Result<Vec<Video>, CatalogError>;
 
-    /// The `limit` public videos with the most views, most first.
-    async fn popular_videos(&self, limit: u16) -> Result<Vec<Video>, CatalogError>;
+    /// The places from `from` on, counted from 0, of a ranking of this kind, with those videos at them that are
+    /// public now; `None` if there is none of that kind, or its time is over at `now`.
+    async fn ranked_videos(
+        &self,
+        kind: RankingKind,
+        at: RankingAt,
+        now: Timestamp,
+        from: u32,
+        limit: u16,
+    ) -> Result<Option<RankedVideos>, StoreError>;
+
+    /// Puts the public videos in order, highest score first and for equal scores highest id first, keeps the
+    /// first [`RANKED`](popularity::RANKED) as a ranking and returns its id, which is never given out again;
+    /// forgets rankings whose time is over. If a fresh one is there, returns that: of many who ask at once, one
+    /// builds. `None` if there is no public video.
+    async fn build_ranking(&self, kind: RankingKind, now: Timestamp) -> Result<Option<i64>, StoreError>;
 
     /// Public videos that match all terms, best first, leaving out the first `offset`.
     async fn search_videos(&self, terms: &SearchTerms, offset: u32, limit: u16) -> Result<Vec<Video>, CatalogError>;
 
-    /// Adds one view; `false` if there is no such public or unlisted playable video.
-    async fn count_view(&self, id: VideoId) -> Result<bool, CatalogError>;
+    /// Counts views, all of them or none: each once, unless another view of its video by its viewer was
+    /// counted less than [`VIEW_WINDOW`](popularity::VIEW_WINDOW) from it. For each, in order: when its viewer's
+    /// last counted view of the video is, which is its own time if it was counted; `None` if there is no such
+    /// public or unlisted playable video. Doing it again counts nothing.
+    async fn count_views(&self, views: Vec<NewView>) -> Result<Vec<Option<Timestamp>>, StoreError>;
+
+    /// Forgets up to `limit` viewers whose last counted view of a video was at `before` or earlier; says how many.
+    async fn prune_viewers(&self, before: Timestamp, limit: u16) -> Result<u64, StoreError>;
 }
 
 impl From<crate::page::BadCursor> for CatalogError {

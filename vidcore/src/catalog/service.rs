@@ -2,10 +2,9 @@
 
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
-
 use crate::auth::Actor;
 use crate::cache::{Cached, EVERY_KEY, ReadThrough};
+use crate::catalog::popularity::buffer::ViewBuffer;
 use crate::catalog::progress::progress;
 use crate::catalog::view::{RenditionView, StatusView, VideoView};
 use crate::catalog::{
@@ -44,19 +43,12 @@ pub struct CreateVideo {
     pub visibility: Visibility,
 }
 
-/// The most viewed public videos.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-pub struct PopularView {
-    /// Most views first, at most 100.
-    pub items: Vec<VideoView>,
-}
-
 /// Videos: create, read, change, list and find them. Reached through `Platform::catalog`.
 #[derive(Debug, Clone)]
 pub struct Catalog {
-    parts: Arc<Parts>,
-    caches: CatalogCaches,
+    pub(super) parts: Arc<Parts>,
+    pub(super) caches: CatalogCaches,
+    pub(super) views: Arc<ViewBuffer>,
 }
 
 /// What the catalog caches, all of it for everybody.
@@ -64,8 +56,8 @@ pub struct Catalog {
 pub(crate) struct CatalogCaches {
     /// Open videos by id.
     pub(crate) pages: ReadThrough<VideoView, CatalogError>,
-    /// Lists of popular videos.
-    pub(crate) popular: ReadThrough<PopularView, CatalogError>,
+    /// Pages of rankings.
+    pub(crate) popular: ReadThrough<Page<VideoView>, CatalogError>,
     /// First pages of searches, by words and length of the page.
     pub(crate) searches: ReadThrough<Page<VideoView>, CatalogError>,
 }
@@ -77,8 +69,8 @@ pub(crate) fn stale(id: VideoId) -> [NewChange; 3] {
 }
 
 impl Catalog {
-    pub(crate) fn new(parts: Arc<Parts>, caches: CatalogCaches) -> Self {
-        Self { parts, caches }
+    pub(crate) fn new(parts: Arc<Parts>, caches: CatalogCaches, views: Arc<ViewBuffer>) -> Self {
+        Self { parts, caches, views }
     }
 
     /// Creates a draft of the actor's.
@@ -232,22 +224,6 @@ impl Catalog {
         }))
     }
 
-    /// The most viewed public videos, from the cache.
-    ///
-    /// # Errors
-    /// [`CatalogError::Store`] if there is no cached copy and the store does not answer.
-    pub async fn popular(&self, limit: PageLimit) -> Result<Arc<Cached<PopularView>>, CatalogError> {
-        let (store, links) = (Arc::clone(&self.parts.store), self.parts.links.clone());
-        let load = async move {
-            let videos = store.popular_videos(limit.get()).await?;
-            let items = videos.into_iter().map(|video| VideoView::new(video, &links)).collect();
-            Ok::<_, CatalogError>(Some(PopularView { items }))
-        };
-        let cached =
-            self.caches.popular.get_or_load(&limit.get().to_string(), load).await.map_err(CatalogError::from)?;
-        cached.ok_or(CatalogError::NotFound)
-    }
-
     /// Public videos that hold every word of `text`, best match first; the last word may be a
     /// beginning. At most [`SEARCH_DEPTH`] are reachable: pages of a relevance list are offsets, and
     /// may repeat or skip when the catalog changes between them. First pages come from the cache.
@@ -309,14 +285,6 @@ impl Catalog {
     pub async fn renditions(&self, actor: Option<&Actor>, id: VideoId) -> Result<Vec<RenditionView>, CatalogError> {
         self.visible(actor, id).await?;
         Ok(self.parts.store.renditions(id).await?.into_iter().map(RenditionView::from).collect())
-    }
-
-    /// Counts one view of an open video.
-    ///
-    /// # Errors
-    /// [`CatalogError::NotFound`].
-    pub async fn count_view(&self, id: VideoId) -> Result<(), CatalogError> {
-        if self.parts.store.count_view(id).await? { Ok(()) } else { Err(CatalogError::NotFound) }
     }
 
     /// Processes the current source again: what is missing is made (renditions that failed or never were,

@@ -3,31 +3,32 @@
 use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension, Row, named_params};
 
+use crate::catalog::popularity::{NewView, RankedVideos, RankingAt, RankingKind, sqlite as popularity};
 use crate::catalog::{
-    CatalogError, CatalogStore, DuePurge, NewVideo, OwnerScope, PatchVideo, SearchTerms, TrashVideo, Video,
-    VideoStatus, Visibility,
+    CatalogError, CatalogStore, DuePurge, NewVideo, OwnerScope, POPULAR, PatchVideo, SEARCH, SearchTerms, TrashVideo,
+    Video, VideoStatus, Visibility,
 };
 use crate::clock::Timestamp;
 use crate::id::{UploadId, UserId, VideoId};
 use crate::jobs::QUEUES_OF_VIDEOS;
 use crate::media::RenditionKind;
 use crate::page::Position;
-use crate::store::sqlite::{Fail, SqliteStore, json, named, refuse};
-use crate::store::{Causes, Outcome};
+use crate::store::sqlite::{Effects, Fail, SqliteStore, json, named, refuse};
+use crate::store::{Causes, Outcome, StoreError};
 
 pub(crate) mod purge;
 
 type Result<T, E = Fail<CatalogError>> = std::result::Result<T, E>;
 
-const SELECT: &str = "SELECT v.id, u.id AS owner_id, u.handle AS owner_handle, v.title, v.description, v.tags,
+pub(super) const SELECT: &str = "SELECT v.id, u.id AS owner_id, u.handle AS owner_handle, v.title, v.description, v.tags,
     v.visibility, v.status, v.version, v.failure, v.duration_ms, v.width, v.height, v.poster_key, v.storyboard_key,
     v.playback_kind, v.playback_epoch, v.views, v.created_at_ms, v.updated_at_ms, v.published_at_ms, v.deleted_at_ms, v.purge_at_ms
     FROM videos v JOIN users u ON u.pk = v.owner_pk";
 
 /// The condition of every public list, word for word that of the partial indexes.
-const LISTED: &str = "v.visibility = 'public' AND v.published_at_ms IS NOT NULL AND v.deleted_at_ms IS NULL";
+pub(super) const LISTED: &str = "v.visibility = 'public' AND v.published_at_ms IS NOT NULL AND v.deleted_at_ms IS NULL";
 
-fn video_from(row: &Row<'_>) -> rusqlite::Result<Video> {
+pub(super) fn video_from(row: &Row<'_>) -> rusqlite::Result<Video> {
     Ok(Video {
         id: row.get("id")?,
         owner: row.get("owner_id")?,
@@ -60,6 +61,28 @@ pub(crate) fn find(db: &Connection, id: VideoId) -> rusqlite::Result<Option<Vide
     db.prepare_cached(&format!("{SELECT} WHERE v.id = :id"))?
         .query_row(named_params! {":id": id}, video_from)
         .optional()
+}
+
+/// Whether the video stands in public lists.
+fn is_listed(db: &Connection, id: VideoId) -> rusqlite::Result<bool> {
+    db.prepare_cached(&format!("SELECT EXISTS (SELECT 1 FROM videos v WHERE v.id = :id AND {LISTED})"))?
+        .query_row(named_params! {":id": id}, |row| row.get(0))
+}
+
+/// Does the work of a command about a video, and leaves public lists out of what becomes stale if the video
+/// stands in none before and after: what happens to drafts is nothing to those who read lists.
+pub(crate) fn sparing_lists<T>(
+    db: &Connection,
+    id: VideoId,
+    effects: &mut Effects,
+    work: impl FnOnce() -> rusqlite::Result<T>,
+) -> rusqlite::Result<T> {
+    let was_listed = is_listed(db, id)?;
+    let value = work()?;
+    if !was_listed && !is_listed(db, id)? {
+        effects.causes.changes.retain(|change| change.topic != POPULAR && change.topic != SEARCH);
+    }
+    Ok(value)
 }
 
 fn find_owned(db: &Connection, id: VideoId, owner: Option<UserId>, trashed: bool) -> Result<Video> {
@@ -246,10 +269,10 @@ impl CatalogStore for SqliteStore {
     }
 
     async fn patch_video(&self, command: PatchVideo, causes: Causes) -> Result<Outcome<Video>, CatalogError> {
-        self.command("change a video", causes, move |db, _| {
+        self.command_with("change a video", causes, move |db, _, effects| {
             let video = find_owned(db, command.id, command.owner, false)?;
             demand_version(&video, Some(command.expected))?;
-            patch(db, &video, &command)?;
+            sparing_lists(db, command.id, effects, || patch(db, &video, &command))?;
             find_owned(db, command.id, None, false)
         })
         .await
@@ -261,7 +284,7 @@ impl CatalogStore for SqliteStore {
             demand_version(&video, command.expected)?;
             crate::jobs::sqlite::cancel_of_video(db, command.id, &QUEUES_OF_VIDEOS, now, effects)?;
             settle_processing(db, command.id)?;
-            trash(db, &command)?;
+            sparing_lists(db, command.id, effects, || trash(db, &command))?;
             find_owned(db, command.id, None, true)
         })
         .await
@@ -277,7 +300,7 @@ impl CatalogStore for SqliteStore {
             if !waits_for_processing(db, &video)? {
                 effects.causes.jobs.clear();
             }
-            untrash(db, &command)?;
+            sparing_lists(db, command.id, effects, || untrash(db, &command))?;
             find_owned(db, command.id, None, false)
         })
         .await
@@ -306,7 +329,7 @@ impl CatalogStore for SqliteStore {
 
     async fn finish_purge(&self, id: VideoId, causes: Causes) -> Result<bool, CatalogError> {
         self.command_with("finish a purge", causes, move |db, now, effects| {
-            let purged = purge::finish(db, id)?;
+            let purged = sparing_lists(db, id, effects, || purge::finish(db, id))?;
             if purged {
                 crate::jobs::sqlite::forget_all_of_video(db, id, now)?;
             } else {
@@ -325,9 +348,9 @@ impl CatalogStore for SqliteStore {
         now: Timestamp,
         causes: Causes,
     ) -> Result<Outcome<Video>, CatalogError> {
-        self.command("revoke playback links", causes, move |db, _| {
+        self.command_with("revoke playback links", causes, move |db, _, effects| {
             find_owned(db, id, owner, false)?;
-            bump_epoch(db, id, now)?;
+            sparing_lists(db, id, effects, || bump_epoch(db, id, now))?;
             find_owned(db, id, None, false)
         })
         .await
@@ -358,16 +381,21 @@ impl CatalogStore for SqliteStore {
         .await
     }
 
-    async fn popular_videos(&self, limit: u16) -> Result<Vec<Video>, CatalogError> {
-        self.read("list popular videos", move |db| {
-            // Index videos_public_popular.
-            let videos = db
-                .prepare_cached(&format!("{SELECT} WHERE {LISTED} ORDER BY v.views DESC, v.id DESC LIMIT :limit"))?
-                .query_map(named_params! {":limit": limit}, video_from)?
-                .collect::<rusqlite::Result<_>>()?;
-            Ok(videos)
-        })
-        .await
+    async fn ranked_videos(
+        &self,
+        kind: RankingKind,
+        at: RankingAt,
+        now: Timestamp,
+        from: u32,
+        limit: u16,
+    ) -> Result<Option<RankedVideos>, StoreError> {
+        self.read("read a ranking", move |db| Ok(popularity::read(db, kind, at, now, from, limit)?)).await
+    }
+
+    async fn build_ranking(&self, kind: RankingKind, now: Timestamp) -> Result<Option<i64>, StoreError> {
+        self.command("build a ranking", Causes::none(), move |db, _| Ok(popularity::build(db, kind, now)?))
+            .await
+            .map(Outcome::into_inner)
     }
 
     async fn search_videos(&self, terms: &SearchTerms, offset: u32, limit: u16) -> Result<Vec<Video>, CatalogError> {
@@ -375,18 +403,14 @@ impl CatalogStore for SqliteStore {
         self.read("search videos", move |db| Ok(search(db, &terms, offset, limit)?)).await
     }
 
-    async fn count_view(&self, id: VideoId) -> Result<bool, CatalogError> {
-        self.command("count a view", Causes::none(), move |db, _| {
-            let rows = db
-                .prepare_cached(
-                    "UPDATE videos SET views = views + 1
-                     WHERE id = :id AND visibility <> 'private' AND published_at_ms IS NOT NULL
-                        AND deleted_at_ms IS NULL",
-                )?
-                .execute(named_params! {":id": id})?;
-            Ok(rows == 1)
-        })
-        .await
-        .map(Outcome::into_inner)
+    async fn count_views(&self, views: Vec<NewView>) -> Result<Vec<Option<Timestamp>>, StoreError> {
+        self.command("count views", Causes::none(), move |db, _| Ok(popularity::count(db, &views)?))
+            .await
+            .map(Outcome::into_inner)
+    }
+
+    async fn prune_viewers(&self, before: Timestamp, limit: u16) -> Result<u64, StoreError> {
+        let prune = move |db: &Connection, _| Ok(popularity::prune_viewers(db, before, limit)?);
+        self.command("prune viewers", Causes::none(), prune).await.map(Outcome::into_inner)
     }
 }

@@ -20,6 +20,7 @@ mod prune_changes;
 mod prune_idempotency;
 mod prune_jobs;
 mod prune_sessions;
+mod prune_viewers;
 mod purge_trash;
 
 pub use collect_objects::{CollectError, Collected, collect};
@@ -39,7 +40,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 /// Every kind with its schedule.
 pub(crate) fn handlers(parts: &Arc<Parts>) -> Handlers {
     let collect_every = Duration::from_secs(parts.settings.housekeeping.collect_every_s);
-    let kinds: [(&str, Duration, Arc<dyn JobHandler>); 7] = [
+    let kinds: [(&str, Duration, Arc<dyn JobHandler>); 8] = [
         (expire_uploads::KIND, 5 * MINUTE, Arc::new(expire_uploads::ExpireUploads(Arc::clone(parts)))),
         (purge_trash::KIND, HOUR, Arc::new(purge_trash::PurgeTrash(Arc::clone(parts)))),
         (collect_objects::KIND, collect_every, Arc::new(collect_objects::CollectObjects(Arc::clone(parts)))),
@@ -47,6 +48,7 @@ pub(crate) fn handlers(parts: &Arc<Parts>) -> Handlers {
         (prune_idempotency::KIND, HOUR, Arc::new(prune_idempotency::PruneIdempotency(Arc::clone(parts)))),
         (prune_changes::KIND, 10 * MINUTE, Arc::new(prune_changes::PruneChanges(Arc::clone(parts)))),
         (prune_sessions::KIND, HOUR, Arc::new(prune_sessions::PruneSessions(Arc::clone(parts)))),
+        (prune_viewers::KIND, 10 * MINUTE, Arc::new(prune_viewers::PruneViewers(Arc::clone(parts)))),
     ];
     kinds.into_iter().fold(Handlers::new(), |handlers, (kind, every, handler)| {
         let entry =

@@ -30,11 +30,14 @@ pub enum Purpose {
     Idempotency,
     /// Access tokens: an Ed25519 key, where every other purpose has 32 random bytes.
     Jwt,
+    /// Keys of viewers, so that no table holds who watched what.
+    Viewer,
 }
 
 impl Purpose {
     /// Every purpose.
-    pub const ALL: [Self; 5] = [Self::Cursor, Self::Playback, Self::UploadUrl, Self::Idempotency, Self::Jwt];
+    pub const ALL: [Self; 6] =
+        [Self::Cursor, Self::Playback, Self::UploadUrl, Self::Idempotency, Self::Jwt, Self::Viewer];
 
     /// The name used for files, logs and key derivation.
     pub fn as_str(self) -> &'static str {
@@ -44,6 +47,7 @@ impl Purpose {
             Self::UploadUrl => "upload_url",
             Self::Idempotency => "idempotency",
             Self::Jwt => "jwt",
+            Self::Viewer => "viewer",
         }
     }
 

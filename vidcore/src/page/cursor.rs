@@ -1,14 +1,14 @@
 //! Cursors: where a page ended, as opaque text that only the same list accepts.
 //!
-//! A cursor is base64url without padding of kind (1 byte), key id (4), position (24, or 4 for an
-//! offset) and the first 16 bytes of an HMAC-SHA-256 over kind, binding and position. It is
+//! A cursor is base64url without padding of kind (1 byte), key id (4), position (24; 4 for an offset,
+//! 12 for a rank) and the first 16 bytes of an HMAC-SHA-256 over kind, binding and position. It is
 //! authenticated, not encrypted: it says no more than the item it was made from.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use crate::keys::{KeyId, KeyRing, Purpose};
-use crate::page::Position;
+use crate::page::{Position, Rank};
 
 /// Bytes kept of the MAC.
 const MAC_LEN: usize = 16;
@@ -21,6 +21,9 @@ const KEYSET: u8 = 1;
 
 /// The first byte of an offset cursor.
 const OFFSET: u8 = 2;
+
+/// The first byte of a cursor into a snapshot.
+const RANK: u8 = 3;
 
 /// A cursor that was changed, made for another list, filter, scope or kind, or whose key is gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -75,6 +78,25 @@ impl CursorCodec {
         self.open_kind(OFFSET, binding, cursor).map(u32::from_be_bytes)
     }
 
+    /// A cursor into a list that was put in order once and is kept so: the next page starts at `rank`.
+    pub fn seal_rank(&self, binding: &str, rank: &Rank) -> String {
+        let mut body = [0; 12];
+        body[..8].copy_from_slice(&rank.snapshot.to_be_bytes());
+        body[8..].copy_from_slice(&rank.rank.to_be_bytes());
+        self.seal_kind(RANK, binding, &body)
+    }
+
+    /// Where the next page of a snapshot starts.
+    ///
+    /// # Errors
+    /// [`BadCursor`] for any text that [`seal_rank`](Self::seal_rank) did not make under this binding.
+    pub fn open_rank(&self, binding: &str, cursor: &str) -> Result<Rank, BadCursor> {
+        let body: [u8; 12] = self.open_kind(RANK, binding, cursor)?;
+        let (snapshot, rank) = body.split_first_chunk::<8>().ok_or(BadCursor)?;
+        let rank = u32::from_be_bytes(rank.try_into().map_err(|_| BadCursor)?);
+        Ok(Rank { snapshot: i64::from_be_bytes(*snapshot), rank })
+    }
+
     fn seal_kind(&self, kind: u8, binding: &str, body: &[u8]) -> String {
         let (key, mac) = self.keys.mac(Purpose::Cursor, &[&[kind], binding.as_bytes(), body]);
         URL_SAFE_NO_PAD.encode([&[kind], &key.as_bytes()[..], body, &mac[..MAC_LEN]].concat())
@@ -116,6 +138,10 @@ mod tests {
         let position = Position { sort: 1, id: [2; 16] };
         assert_eq!(Err(BadCursor), codec.open_offset("list", &codec.seal("list", &position)));
         assert_eq!(Err(BadCursor), codec.open("list", &codec.seal_offset("list", 20)));
+        let ranked = codec.seal_rank("list", &Rank { snapshot: 1, rank: 20 });
+        assert_eq!(Err(BadCursor), codec.open("list", &ranked));
+        assert_eq!(Err(BadCursor), codec.open_offset("list", &ranked));
+        assert_eq!(Err(BadCursor), codec.open_rank("list", &codec.seal_offset("list", 20)));
     }
 
     #[test]
@@ -145,6 +171,8 @@ mod tests {
             let position = Position { sort, id };
             prop_assert_eq!(Ok(position), codec.open(&binding, &codec.seal(&binding, &position)));
             prop_assert_eq!(Ok(offset), codec.open_offset(&binding, &codec.seal_offset(&binding, offset)));
+            let rank = Rank { snapshot: sort, rank: offset };
+            prop_assert_eq!(Ok(rank), codec.open_rank(&binding, &codec.seal_rank(&binding, &rank)));
         }
 
         #[test]
@@ -166,6 +194,7 @@ mod tests {
             for text in [text, URL_SAFE_NO_PAD.encode(bytes)] {
                 prop_assert_eq!(Err(BadCursor), codec.open("list", &text));
                 prop_assert_eq!(Err(BadCursor), codec.open_offset("list", &text));
+                prop_assert_eq!(Err(BadCursor), codec.open_rank("list", &text));
             }
         }
     }

@@ -61,3 +61,12 @@ pub struct Position {
     /// The id of the last item, which breaks ties.
     pub id: [u8; 16],
 }
+
+/// Where a page of a list starts that was put in order once and is kept so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rank {
+    /// The list as it was at one moment.
+    pub snapshot: i64,
+    /// How many of its places come before.
+    pub rank: u32,
+}

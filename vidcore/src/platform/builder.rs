@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::auth::Auth;
 use crate::cache::{CacheTier, Caches, MemoryCache, SharedTier};
 use crate::catalog::Catalog;
+use crate::catalog::popularity::buffer::ViewBuffer;
 use crate::clock::{Clock, SystemClock};
 use crate::entropy::{Entropy, SystemEntropy};
 use crate::housekeeping::HOUSEKEEPING_QUEUE;
@@ -29,13 +30,13 @@ use crate::page::CursorCodec;
 use crate::platform::caches::{CacheMaker, PointReads};
 use crate::platform::parts::Parts;
 use crate::platform::redis::RedisParts;
-use crate::platform::settings::{CacheChoice, WorkerSettings};
+use crate::platform::settings::{CacheChoice, LimitsChoice, RateLimitSettings, WorkerSettings};
 use crate::platform::{Inner, Links, Platform, Running, Settings};
-use crate::rate_limit::{LimitConfigError, Limiter, MemoryRateLimit, RateLimit};
+use crate::rate_limit::{FallbackRateLimit, LimitConfigError, Limiter, MemoryRateLimit, RateLimit, Shares};
 use crate::storage::objects::ObjectError;
 use crate::storage::verify::{GIVE_UP_UPLOAD, GiveUpUpload, VERIFY_UPLOAD, VerifyUpload};
 use crate::storage::{Objects, Uploads};
-use crate::store::{CommitObservers, Store, StoreError};
+use crate::store::{BoxError, CommitObservers, Store, StoreError};
 
 /// Why a platform did not open.
 #[derive(Debug, thiserror::Error)]
@@ -76,6 +77,9 @@ pub enum OpenError {
     /// A rate limit is not valid.
     #[error(transparent)]
     Limits(#[from] LimitConfigError),
+    /// A connection to Redis cannot be prepared; that nobody answers is no reason.
+    #[error("connections to Redis cannot be prepared")]
+    Redis(#[source] BoxError),
     /// A background thread cannot be started.
     #[error("background thread cannot be started")]
     Thread(#[source] std::io::Error),
@@ -185,7 +189,7 @@ impl PlatformBuilder {
         self
     }
 
-    /// What counts calls. Default: governor, in memory.
+    /// What counts calls. Default: as the settings say.
     #[must_use]
     pub fn rate_limit(mut self, rate_limit: Arc<dyn RateLimit>) -> Self {
         self.rate_limit = Some(rate_limit);
@@ -231,6 +235,7 @@ impl PlatformBuilder {
     pub async fn open(mut self) -> Result<Platform, OpenError> {
         let options = worker_options(&self.settings.worker)?;
         self.check_jobs()?;
+        check_limits(&self.settings.rate_limits)?;
         make_data_folder(&self.settings.data_dir).map_err(OpenError::Folder)?;
         self.redis = RedisParts::open(&self.settings, &self.entropy)?;
         let chosen = self.own_dispatcher.take().or_else(|| self.redis.as_ref().and_then(RedisParts::dispatcher));
@@ -266,13 +271,15 @@ impl PlatformBuilder {
             caches,
             transcoder,
         });
-        let services = Services::new(&parts, point_reads);
+        let limiter = self.limiter(&parts.keys)?;
+        let views = Arc::new(ViewBuffer::new(Arc::clone(&parts.store), Arc::clone(&parts.clock)));
+        let services = Services::new(&parts, point_reads, &limiter, &views);
         // What other processes committed before this one began may not have reached the shared tier.
         parts.caches.drop_all(parts.store.change_bounds().await?.last);
-        let limiter = self.limiter()?;
         let workers = self.start_workers(&parts, options)?;
         let running = Running {
             workers,
+            views: (Arc::clone(&views), tokio::spawn(Arc::clone(&views).run())),
             housekeeping: tokio::spawn(super::housekeeping::run(Arc::clone(&parts))),
             figures: tokio::spawn(super::figures::run(Arc::clone(&parts))),
             shared_cache: tokio::spawn(follow_changes(Arc::clone(&parts))),
@@ -309,26 +316,42 @@ impl PlatformBuilder {
             let setting = if settings.bypass_loads == 0 { "cache.bypass_loads" } else { "cache.redis_timeout_ms" };
             return Err(OpenError::Setting { setting, message: "at least 1".to_owned() });
         }
-        let redis = |parts: &Self| match &parts.redis {
+        let redis = |parts: &mut Self| match &mut parts.redis {
             Some(redis) => redis.cache(&parts.settings, &parts.clock),
             None => Err(OpenError::Setting { setting: "cache.tier", message: "`redis` needs redis.url".to_owned() }),
         };
-        let tier = match (self.cache_tier.take(), settings.tier) {
+        let (choice, max_bytes, bypass_loads) = (settings.tier, settings.max_bytes, settings.bypass_loads as usize);
+        let tier = match (self.cache_tier.take(), choice) {
             (Some(own), _) => own,
             (None, CacheChoice::Redis) => redis(self)?,
             (None, CacheChoice::Auto) if self.redis.is_some() => redis(self)?,
             (None, CacheChoice::Auto | CacheChoice::None) => return Ok(None),
-            (None, CacheChoice::Memory) => Arc::new(MemoryCache::new(settings.max_bytes, Arc::clone(&self.clock))),
+            (None, CacheChoice::Memory) => Arc::new(MemoryCache::new(max_bytes, Arc::clone(&self.clock))),
         };
-        Ok(Some(SharedTier::new(tier, settings.bypass_loads as usize)))
+        Ok(Some(SharedTier::new(tier, bypass_loads)))
     }
 
-    fn limiter(&mut self) -> Result<Limiter, OpenError> {
-        let back_end = self
-            .rate_limit
-            .take()
-            .unwrap_or_else(|| Arc::new(MemoryRateLimit::new(Arc::clone(&self.clock))) as Arc<dyn RateLimit>);
+    fn limiter(&mut self, keys: &KeyRing) -> Result<Limiter, OpenError> {
+        let back_end = match self.rate_limit.take() {
+            Some(own) => own,
+            None => self.built_in_rate_limit(keys)?,
+        };
         Ok(Limiter::new(back_end, &self.settings.rate_limits)?)
+    }
+
+    /// Governor, alone or for when Redis is away.
+    fn built_in_rate_limit(&mut self, keys: &KeyRing) -> Result<Arc<dyn RateLimit>, OpenError> {
+        let settings = &self.settings.rate_limits;
+        let shares = Shares { usual: settings.away_percent, login: settings.away_login_percent };
+        let memory: Arc<dyn RateLimit> = Arc::new(MemoryRateLimit::new(Arc::clone(&self.clock)));
+        match &mut self.redis {
+            Some(redis) if settings.back_end != LimitsChoice::Memory => {
+                let shared = redis.rate_limit(settings, keys, &self.clock);
+                let shared = shared.map_err(|error| OpenError::Redis(error.into()))?;
+                Ok(Arc::new(FallbackRateLimit::new(shared, memory, shares)))
+            }
+            _ => Ok(memory),
+        }
     }
 
     /// One worker for what may take hours, one for what takes moments and one that keeps house: no upload
@@ -460,7 +483,7 @@ struct Services {
 }
 
 impl Services {
-    fn new(parts: &Arc<Parts>, point_reads: PointReads) -> Self {
+    fn new(parts: &Arc<Parts>, point_reads: PointReads, limiter: &Limiter, views: &Arc<ViewBuffer>) -> Self {
         let maker = CacheMaker {
             settings: &parts.settings.cache,
             point_reads,
@@ -469,7 +492,10 @@ impl Services {
             entropy: &parts.entropy,
             notify: &parts.notify,
         };
-        Self { auth: Auth::new(parts, maker.auth()), catalog: Catalog::new(Arc::clone(parts), maker.catalog()) }
+        Self {
+            auth: Auth::new(parts, maker.auth(), limiter.clone()),
+            catalog: Catalog::new(Arc::clone(parts), maker.catalog(), Arc::clone(views)),
+        }
     }
 }
 
@@ -521,6 +547,21 @@ fn worker_options(settings: &WorkerSettings) -> Result<WorkerOptions, OpenError>
             cap: Duration::from_millis(settings.retry_cap_ms),
         },
     })
+}
+
+/// Numbers that the limiter itself does not look at.
+fn check_limits(settings: &RateLimitSettings) -> Result<(), OpenError> {
+    let refuse = |setting, message: &str| Err(OpenError::Setting { setting, message: message.to_owned() });
+    if settings.redis_timeout_ms == 0 {
+        return refuse("rate_limits.redis_timeout_ms", "at least 1");
+    }
+    if !(1..=100).contains(&settings.away_percent) {
+        return refuse("rate_limits.away_percent", "between 1 and 100");
+    }
+    if !(1..=100).contains(&settings.away_login_percent) {
+        return refuse("rate_limits.away_login_percent", "between 1 and 100");
+    }
+    Ok(())
 }
 
 /// Makes a data folder that only its owner can enter, if it is not there yet: it holds keys and

@@ -1,17 +1,22 @@
-//! Figures that are read from tables: how full queues are.
+//! Figures that are gathered from time to time: what this process's caches do, and how full queues are.
 //!
-//! Every process of a fleet reads them and shows the same, so that it does not matter which is asked.
+//! Queues are read from tables: every process of a fleet shows the same, so that it does not matter which
+//! is asked.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::cache::CacheReport;
 use crate::clock::Timestamp;
 use crate::jobs::{QueueName, QueueStats};
 use crate::platform::parts::Parts;
 
-/// How often.
-const EVERY: Duration = Duration::from_secs(10);
+/// How often caches are looked at.
+const EVERY: Duration = Duration::from_secs(1);
+
+/// How many of those times pass between two looks at the queues.
+const QUEUES_EVERY: u32 = 10;
 
 /// Runs until it is aborted.
 pub(super) async fn run(parts: Arc<Parts>) {
@@ -24,7 +29,24 @@ pub(super) async fn run(parts: Arc<Parts>) {
             }
             Err(error) => tracing::warn!(%error, "queues could not be measured"),
         }
-        parts.clock.sleep(EVERY).await;
+        for _ in 0..QUEUES_EVERY {
+            parts.caches.report().await.iter().for_each(show_cache);
+            parts.clock.sleep(EVERY).await;
+        }
+    }
+}
+
+fn show_cache(report: &CacheReport) {
+    let cache = || report.name.clone();
+    metrics::gauge!("vid_cache_entries", "cache" => cache()).set(report.entries as f64);
+    metrics::gauge!("vid_cache_bytes", "cache" => cache()).set(report.size_bytes as f64);
+    metrics::gauge!("vid_cache_max_bytes", "cache" => cache()).set(report.max_bytes as f64);
+    for (name, outcome, count) in report.stats.counters() {
+        if outcome.is_empty() {
+            metrics::counter!(name, "cache" => cache()).absolute(count);
+        } else {
+            metrics::counter!(name, "cache" => cache(), "outcome" => outcome).absolute(count);
+        }
     }
 }
 

@@ -14,9 +14,10 @@
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::auth::Auth;
+use crate::auth::{Actor, Auth, NotAdmin};
 use crate::cache::CacheReport;
 use crate::catalog::Catalog;
+use crate::catalog::popularity::buffer::ViewBuffer;
 use crate::clock::{Clock, Timestamp};
 use crate::doctor::{ExamineError, RepairReport, Report};
 use crate::housekeeping::{CollectError, Collected};
@@ -71,6 +72,7 @@ struct Inner {
 #[derive(Debug)]
 struct Running {
     workers: Vec<Worker>,
+    views: (Arc<ViewBuffer>, tokio::task::JoinHandle<()>),
     housekeeping: tokio::task::JoinHandle<()>,
     figures: tokio::task::JoinHandle<()>,
     shared_cache: tokio::task::JoinHandle<()>,
@@ -135,8 +137,12 @@ impl Platform {
     }
 
     /// What each cache of this process holds and did, by name.
-    pub async fn cache_report(&self) -> Vec<CacheReport> {
-        self.inner.parts.caches.report().await
+    ///
+    /// # Errors
+    /// [`NotAdmin`].
+    pub async fn cache_report(&self, actor: &Actor) -> Result<Vec<CacheReport>, NotAdmin> {
+        actor.must_administer()?;
+        Ok(self.inner.parts.caches.report().await)
     }
 
     /// The settings it was opened with.
@@ -232,12 +238,15 @@ impl Platform {
         crate::housekeeping::collect(&*self.inner.parts.store, &self.inner.parts.objects).await
     }
 
-    /// Claims no more jobs, lets running ones finish for the grace time, gives the rest back, and
-    /// ends the background tasks. Services of other clones still answer afterwards.
+    /// Claims no more jobs, lets running ones finish for the grace time, gives the rest back, writes the views
+    /// that wait, and ends the background tasks. Services of other clones still answer afterwards.
     pub async fn shutdown(&self) {
         let running = self.inner.running.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(running) = running else { return };
         futures_util::future::join_all(running.workers.into_iter().map(Worker::stop)).await;
+        let (views, flushing) = running.views;
+        views.close().await;
+        flushing.abort();
         running.housekeeping.abort();
         running.figures.abort();
         running.shared_cache.abort();
@@ -256,6 +265,7 @@ impl Drop for Inner {
     fn drop(&mut self) {
         let running = self.running.get_mut().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(running) = running {
+            running.views.1.abort();
             running.housekeeping.abort();
             running.figures.abort();
             running.shared_cache.abort();

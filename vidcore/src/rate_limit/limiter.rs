@@ -1,20 +1,19 @@
 //! The service: which policies apply to a call, and what they say together.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::id::UserId;
-use crate::platform::settings::RateLimitSettings;
+use crate::platform::settings::{CostSettings, RateLimitSettings};
 use crate::rate_limit::{
-    Decision, IpSubject, LimitConfigError, LimitError, Policy, RateLimit, RouteClass, Subject, SubjectKind,
-    TrustedProxies,
+    Budget, CostlyCall, Decision, IpSubject, LimitConfigError, LimitError, Policies, Policy, RateLimit, RouteClass,
+    Subject, SubjectKind, TrustedProxies,
 };
 
 /// Checks calls against the policies of their class.
 ///
-/// A signed-in call counts against its user and its address, any other against its address alone. A
-/// class and subject without a policy are not limited. Clones share one back end.
+/// A signed-in call counts against its user and its address, any other against its address alone; an
+/// attempt to sign in or up counts besides against the account it names. Clones share one back end.
 #[derive(Debug, Clone)]
 pub struct Limiter {
     inner: Arc<Inner>,
@@ -23,31 +22,43 @@ pub struct Limiter {
 #[derive(Debug)]
 struct Inner {
     back_end: Arc<dyn RateLimit>,
-    policies: BTreeMap<(RouteClass, SubjectKind), Policy>,
+    policies: Policies,
+    costs: CostSettings,
     proxies: TrustedProxies,
 }
 
 impl Limiter {
-    /// A limiter with the policies and trusted proxies of `settings`.
+    /// A limiter with the policies, costs and trusted proxies of `settings`.
     ///
     /// # Errors
-    /// [`LimitConfigError`] with every problem: a name that is not `class.subject`, numbers
-    /// that do not fit (see [`Policy::new`]), a proxy that is not an address or CIDR.
+    /// [`LimitConfigError`] with every problem: a policy that cannot be (see [`Policies::new`]), a cost
+    /// of 0 or above what a policy of its class ever admits, a proxy that is not an address or CIDR.
     pub fn new(back_end: Arc<dyn RateLimit>, settings: &RateLimitSettings) -> Result<Self, LimitConfigError> {
-        let mut problems = Vec::new();
-        let mut policies = BTreeMap::new();
-        for (name, limit) in &settings.policies {
-            match parse_name(name).and_then(|at| Ok((at, Policy::new(name, limit)?))) {
-                Ok((at, policy)) => drop(policies.insert(at, policy)),
-                Err(problem) => problems.push(problem),
+        let (proxies, mut problems) = TrustedProxies::parse_all(&settings.trusted_proxies);
+        let policies = match Policies::new(settings) {
+            Ok(policies) => policies,
+            Err(wrong) => {
+                problems.extend(wrong.into_iter().map(|problem| format!("{}: {}", problem.name, problem.message)));
+                return Err(LimitConfigError { problems });
+            }
+        };
+        let costs = settings.costs.clone();
+        let limiter = Self { inner: Arc::new(Inner { back_end, policies, costs, proxies }) };
+        for call in CostlyCall::ALL {
+            let cost = limiter.cost(call);
+            if cost == 0 {
+                problems.push(format!("costs.{}: is 0", call.as_str()));
+            }
+            if let Err(error) = limiter.require_cost(call.class(), cost) {
+                problems.push(format!("costs.{}: {error}", call.as_str()));
             }
         }
-        let (proxies, bad_proxies) = TrustedProxies::parse_all(&settings.trusted_proxies);
-        problems.extend(bad_proxies);
-        if !problems.is_empty() {
-            return Err(LimitConfigError { problems });
-        }
-        Ok(Self { inner: Arc::new(Inner { back_end, policies, proxies }) })
+        if problems.is_empty() { Ok(limiter) } else { Err(LimitConfigError { problems }) }
+    }
+
+    /// What a call of this kind costs.
+    pub fn cost(&self, call: CostlyCall) -> u32 {
+        call.cost(&self.inner.costs)
     }
 
     /// Makes sure, at start, that a call of `class` may cost `cost`.
@@ -55,19 +66,16 @@ impl Limiter {
     /// # Errors
     /// [`LimitError::CostAboveBurst`] if some policy of the class never admits so much at once.
     pub fn require_cost(&self, class: RouteClass, cost: u32) -> Result<(), LimitError> {
-        let mut of_class = self.inner.policies.iter().filter(|((of, _), _)| *of == class).map(|(_, policy)| policy);
+        let mut of_class = self.policies().filter(|(of, ..)| *of == class).map(|(_, _, policy)| policy);
         match of_class.find(|policy| cost > policy.burst()) {
-            Some(policy) => {
-                let (policy, burst) = (policy.name().to_owned(), policy.burst());
-                Err(LimitError::CostAboveBurst { policy, cost, burst })
-            }
+            Some(policy) => Err(LimitError::above_burst(policy, cost)),
             None => Ok(()),
         }
     }
 
     /// Takes `cost` from the budgets of a call, or refuses; `None` if nothing limits it.
     ///
-    /// The user's budget is asked first: a user over the limit takes nothing from the address, which
+    /// All budgets are asked together: a user over the limit takes nothing from the address, which
     /// others may share.
     ///
     /// # Errors
@@ -79,39 +87,28 @@ impl Limiter {
         address: IpAddr,
         cost: u32,
     ) -> Result<Option<Decision>, LimitError> {
-        let mut verdict: Option<Decision> = None;
-        for (subject, policy) in self.applicable(class, user, address) {
-            let decision = self.inner.back_end.check(&subject, std::slice::from_ref(policy), cost).await?;
-            count(&decision);
-            if !decision.allowed {
-                return Ok(Some(decision));
-            }
-            verdict = Some(match verdict {
-                Some(verdict) => verdict.stricter(decision),
-                None => decision,
-            });
-        }
-        Ok(verdict)
+        self.take(&self.budgets(class, user, address), cost).await
     }
 
-    /// What is left of every budget a caller has, by policy name, without taking anything.
+    /// What is left of every budget a caller has, by policy name, without taking anything. Budgets of
+    /// accounts belong to no caller and are left out.
     ///
     /// # Errors
     /// As [`RateLimit::state`].
     pub async fn state(&self, user: Option<UserId>, address: IpAddr) -> Result<Vec<Decision>, LimitError> {
-        let mut state = Vec::with_capacity(self.inner.policies.len());
-        for class in RouteClass::ALL {
-            for (subject, policy) in self.applicable(class, user, address) {
-                state.extend(self.inner.back_end.state(&subject, std::slice::from_ref(policy)).await?);
-            }
-        }
+        let budgets: Vec<_> =
+            RouteClass::ALL.into_iter().flat_map(|class| self.budgets(class, user, address)).collect();
+        let mut state = match budgets.is_empty() {
+            true => Vec::new(),
+            false => self.inner.back_end.state(&budgets).await?,
+        };
         state.sort_by(|a, b| a.policy.name().cmp(b.policy.name()));
         Ok(state)
     }
 
     /// The policies in force, by class and subject.
     pub fn policies(&self) -> impl Iterator<Item = (RouteClass, SubjectKind, &Policy)> {
-        self.inner.policies.iter().map(|((class, kind), policy)| (*class, *kind, policy))
+        self.inner.policies.iter()
     }
 
     /// The proxies whose word on the client's address is taken.
@@ -119,18 +116,30 @@ impl Limiter {
         &self.inner.proxies
     }
 
-    /// The caller's subjects that have a policy for `class`, the user first.
-    fn applicable(
-        &self,
-        class: RouteClass,
-        user: Option<UserId>,
-        address: IpAddr,
-    ) -> impl Iterator<Item = (Subject, &Policy)> {
-        let address = Some(Subject::Address(IpSubject::from(address)));
-        [user.map(Subject::User), address].into_iter().flatten().filter_map(move |subject| {
-            let policy = self.inner.policies.get(&(class, subject.kind()))?;
-            Some((subject, policy))
-        })
+    /// The budgets of a caller in `class`, the user's first.
+    fn budgets(&self, class: RouteClass, user: Option<UserId>, address: IpAddr) -> Vec<Budget> {
+        let user = user.and_then(|user| self.budget(class, SubjectKind::User, Subject::User(user)));
+        let address = self.budget(class, SubjectKind::Address, Subject::Address(IpSubject::from(address)));
+        [user, address].into_iter().flatten().collect()
+    }
+
+    /// The budget of `subject` as one of `kind`; `None` if nothing limits it.
+    pub(super) fn budget(&self, class: RouteClass, kind: SubjectKind, subject: Subject) -> Option<Budget> {
+        let policy = self.inner.policies.get(class, kind)?.clone();
+        Some(Budget { subject, policy })
+    }
+
+    pub(super) fn back_end(&self) -> &dyn RateLimit {
+        &*self.inner.back_end
+    }
+
+    pub(super) async fn take(&self, budgets: &[Budget], cost: u32) -> Result<Option<Decision>, LimitError> {
+        if budgets.is_empty() {
+            return Ok(None);
+        }
+        let decision = self.inner.back_end.check(budgets, cost).await?;
+        count(&decision);
+        Ok(Some(decision))
     }
 }
 
@@ -138,10 +147,4 @@ fn count(decision: &Decision) {
     let outcome = if decision.allowed { "admitted" } else { "refused" };
     let policy = decision.policy.name().to_owned();
     metrics::counter!("vid_rate_limit_decisions_total", "policy" => policy, "outcome" => outcome).increment(1);
-}
-
-fn parse_name(name: &str) -> Result<(RouteClass, SubjectKind), String> {
-    name.split_once('.')
-        .and_then(|(class, kind)| Some((RouteClass::parse(class)?, SubjectKind::parse(kind)?)))
-        .ok_or_else(|| format!("{name}: not a name like write.user (classes: login, write, read, search, upload; subjects: user, address)"))
 }

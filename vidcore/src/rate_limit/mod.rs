@@ -5,29 +5,40 @@
 //! [`TrustedProxies`]. What a refusal looks like on the wire is none of this module's business.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
 use async_trait::async_trait;
 
-use crate::id::UserId;
 use crate::store::BoxError;
 
 pub mod client_address;
+mod costs;
+pub mod fallback;
 pub mod limiter;
+mod login;
 pub mod memory;
+mod policies;
 pub mod quota;
+#[cfg(feature = "redis")]
+pub mod redis;
+mod subject;
 
 pub use client_address::TrustedProxies;
+pub use costs::CostlyCall;
+pub use fallback::{FallbackRateLimit, Shares};
 pub use limiter::Limiter;
 pub use memory::MemoryRateLimit;
-pub use quota::{Policy, RouteClass, SubjectKind};
+pub use policies::{LimitProblem, Policies};
+pub use quota::{Policy, RouteClass};
+#[cfg(feature = "redis")]
+pub use redis::RedisRateLimit;
+pub use subject::{AccountSubject, IpSubject, Subject, SubjectKind};
 
 /// Settings that name policies or proxies that cannot be: every problem found.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("invalid rate limits: {}", problems.join("; "))]
 pub struct LimitConfigError {
-    /// One sentence each, naming the policy or address.
+    /// One sentence each, naming the policy, cost or address.
     pub problems: Vec<String>,
 }
 
@@ -50,44 +61,9 @@ pub enum LimitError {
     Unavailable(#[source] BoxError),
 }
 
-/// An address as limits count it: IPv4 whole, IPv6 by its first 64 bits, IPv4-mapped IPv6 as IPv4.
-///
-/// One subscriber usually holds a whole /64, so its single addresses say nothing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct IpSubject(IpAddr);
-
-impl IpSubject {
-    /// The network of this address, or the address itself for IPv4.
-    pub fn network(&self) -> IpAddr {
-        self.0
-    }
-}
-
-impl From<IpAddr> for IpSubject {
-    fn from(address: IpAddr) -> Self {
-        Self(match address.to_canonical() {
-            IpAddr::V4(v4) => IpAddr::V4(v4),
-            IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & (u128::MAX << 64))),
-        })
-    }
-}
-
-/// Who is counted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Subject {
-    /// A signed-in user.
-    User(UserId),
-    /// The address of a caller.
-    Address(IpSubject),
-}
-
-impl Subject {
-    /// The kind of subject, which chooses the policies.
-    pub fn kind(&self) -> SubjectKind {
-        match self {
-            Self::User(_) => SubjectKind::User,
-            Self::Address(_) => SubjectKind::Address,
-        }
+impl LimitError {
+    fn above_burst(policy: &Policy, cost: u32) -> Self {
+        Self::CostAboveBurst { policy: policy.name().to_owned(), cost, burst: policy.burst() }
     }
 }
 
@@ -129,31 +105,48 @@ impl Decision {
     }
 }
 
+/// What one subject may do under one policy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Budget {
+    /// Who is counted.
+    pub subject: Subject,
+    /// How much is admitted.
+    pub policy: Policy,
+}
+
 /// Budgets that refill evenly (GCRA).
 ///
 /// # Contract
 /// * In no window of a policy's length, its end excluded, is more admitted to one subject than the
 ///   policy's limit, whatever the timing and however many callers ask at once.
 /// * A subject never heard of has its whole burst. Subjects, and policies, do not affect each other.
-/// * With several policies all must admit. A refused call may have taken from some of them when
-///   others ask at the same time; more than was admitted is never lost otherwise.
+/// * Of several budgets all must admit, and a refused call takes from none. In memory another call may
+///   be refused for what one that is about to be refused has taken for a moment; never is more admitted.
 /// * State is bounded, and forgotten once it says no more than that a budget is full.
 /// * Dropping the future of `check` may or may not have taken the cost.
 #[async_trait]
 pub trait RateLimit: fmt::Debug + Send + Sync + 'static {
-    /// Takes `cost` from the subject's budget under every policy, or refuses. A cost of 0
-    /// takes nothing and is always admitted.
+    /// Takes `cost` from each of `budgets`, or refuses. A cost of 0 takes nothing and is always
+    /// admitted. No budget is named twice.
     ///
     /// # Panics
-    /// May panic if `policies` is empty.
+    /// May panic if `budgets` is empty.
     ///
     /// # Errors
     /// [`LimitError::CostAboveBurst`], [`LimitError::Unavailable`].
-    async fn check(&self, subject: &Subject, policies: &[Policy], cost: u32) -> Result<Decision, LimitError>;
+    async fn check(&self, budgets: &[Budget], cost: u32) -> Result<Decision, LimitError>;
 
-    /// What [`check`](Self::check) would find under each policy, in order, without taking anything.
+    /// What [`check`](Self::check) would find in each budget, in order, without taking anything.
     ///
     /// # Errors
     /// [`LimitError::Unavailable`].
-    async fn state(&self, subject: &Subject, policies: &[Policy]) -> Result<Vec<Decision>, LimitError>;
+    async fn state(&self, budgets: &[Budget]) -> Result<Vec<Decision>, LimitError>;
+}
+
+/// Refuses a cost that some budget never admits.
+fn refuse_oversized(budgets: &[Budget], cost: u32) -> Result<(), LimitError> {
+    match budgets.iter().map(|budget| &budget.policy).find(|policy| cost > policy.burst()) {
+        Some(policy) => Err(LimitError::above_burst(policy, cost)),
+        None => Ok(()),
+    }
 }

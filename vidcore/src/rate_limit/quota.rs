@@ -1,20 +1,25 @@
 //! Policies: published numbers, and the burst and refill that keep them true.
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::platform::settings::LimitSettings;
+use crate::rate_limit::SubjectKind;
 
-/// The longest a budget may take to refill; far above any use, far below where nanoseconds overflow.
+/// The longest window, and the longest a budget may take to refill; far above any use, far below where
+/// nanoseconds overflow.
 const MAX_REFILL: Duration = Duration::from_secs(366 * 86_400);
 
 /// What a call does, as far as limits care.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum RouteClass {
-    /// Tries a password or makes an account.
+    /// Tries a password.
     Login,
+    /// Makes an account.
+    Register,
     /// Changes something.
     Write,
     /// Reads something.
@@ -27,12 +32,13 @@ pub enum RouteClass {
 
 impl RouteClass {
     /// Every class.
-    pub const ALL: [Self; 5] = [Self::Login, Self::Write, Self::Read, Self::Search, Self::Upload];
+    pub const ALL: [Self; 6] = [Self::Login, Self::Register, Self::Write, Self::Read, Self::Search, Self::Upload];
 
     /// The name before the dot of a policy's name.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Login => "login",
+            Self::Register => "register",
             Self::Write => "write",
             Self::Read => "read",
             Self::Search => "search",
@@ -44,6 +50,15 @@ impl RouteClass {
     pub fn parse(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|class| class.as_str() == text)
     }
+
+    /// Who is counted by calls of this class; others have no policy for it.
+    pub fn counts(self) -> &'static [SubjectKind] {
+        match self {
+            Self::Login => &[SubjectKind::Address, SubjectKind::Account, SubjectKind::Familiar],
+            Self::Register => &[SubjectKind::Address, SubjectKind::Account],
+            Self::Write | Self::Read | Self::Search | Self::Upload => &[SubjectKind::User, SubjectKind::Address],
+        }
+    }
 }
 
 impl fmt::Display for RouteClass {
@@ -52,41 +67,19 @@ impl fmt::Display for RouteClass {
     }
 }
 
-/// Who a policy counts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum SubjectKind {
-    /// Each signed-in user.
-    User,
-    /// Each address.
-    Address,
-}
-
-impl SubjectKind {
-    /// Every kind.
-    pub const ALL: [Self; 2] = [Self::User, Self::Address];
-
-    /// The name after the dot of a policy's name.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::User => "user",
-            Self::Address => "address",
-        }
-    }
-
-    /// The kind with this name.
-    pub fn parse(text: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|kind| kind.as_str() == text)
-    }
-}
-
 /// One published limit and the budget that keeps it: `burst` calls at once, then one per
 /// [`period`](Policy::period). Cheap to clone.
 ///
 /// In a window of length `window` at most the burst is there at its beginning, and `limit − burst`
 /// refills follow, so no window ever sees more than `limit`.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone)]
 pub struct Policy {
-    name: Arc<str>,
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Inner {
+    name: Box<str>,
     limit: u32,
     window: Duration,
     burst: NonZeroU32,
@@ -97,14 +90,14 @@ impl Policy {
     /// The policy `name` with these numbers.
     ///
     /// `burst` is at least 1 and below `limit`; only `limit = burst = 1` may be equal, one call per
-    /// window. The window is at least a second, and the whole budget refills within a year.
+    /// window. The window is a second to a year, and the whole budget refills within a year.
     ///
     /// # Errors
     /// One sentence that names the policy and what is wrong with it.
     pub fn new(name: &str, settings: &LimitSettings) -> Result<Self, String> {
         let LimitSettings { limit, window_s, burst } = *settings;
-        if window_s == 0 {
-            return Err(format!("{name}: window_s is 0"));
+        if window_s == 0 || window_s > MAX_REFILL.as_secs() {
+            return Err(format!("{name}: window_s is not between 1 and {}, a year", MAX_REFILL.as_secs()));
         }
         let whole_burst = NonZeroU32::new(burst).ok_or_else(|| format!("{name}: burst is 0"))?;
         let refills = match limit.checked_sub(burst) {
@@ -117,48 +110,82 @@ impl Policy {
         let period = period(window, refills)
             .filter(|period| period.checked_mul(burst).is_some_and(|refill| refill <= MAX_REFILL))
             .ok_or_else(|| format!("{name}: takes longer than a year to refill"))?;
-        Ok(Self { name: name.into(), limit, window, burst: whole_burst, period })
+        Ok(Self { inner: Arc::new(Inner { name: name.into(), limit, window, burst: whole_burst, period }) })
     }
 
     /// Its name, such as `write.user`.
     pub fn name(&self) -> &str {
-        &self.name
+        &self.inner.name
     }
 
     /// Calls admitted in any window, at most.
     pub fn limit(&self) -> u32 {
-        self.limit
+        self.inner.limit
     }
 
     /// The window's length.
     pub fn window(&self) -> Duration {
-        self.window
+        self.inner.window
     }
 
     /// Calls that may come at once.
     pub fn burst(&self) -> u32 {
-        self.burst.get()
+        self.inner.burst.get()
     }
 
-    /// The time in which one call comes back: `window / (limit − burst)`, rounded up to a nanosecond.
+    /// The time in which one call comes back: `window / (limit − burst)`, rounded up to a microsecond.
     pub fn period(&self) -> Duration {
-        self.period
+        self.inner.period
     }
 
     pub(super) fn whole_burst(&self) -> NonZeroU32 {
-        self.burst
+        self.inner.burst
+    }
+
+    /// The same name with a share of the numbers, `percent` of 100, each at least 1: what it admits in any window is
+    /// at most that share of this policy's limit, or one call.
+    #[must_use]
+    pub(super) fn share(&self, percent: u8) -> Self {
+        let part = |number: u32| u32::try_from(u64::from(number) * u64::from(percent) / 100).unwrap_or(number).max(1);
+        let limit = part(self.inner.limit);
+        let settings = LimitSettings {
+            limit,
+            window_s: self.inner.window.as_secs(),
+            // Rounding may have made them equal, which only one call per window may be.
+            burst: part(self.burst()).min(limit.saturating_sub(1)).max(1),
+        };
+        // Rounding may also have made the refill of a very long window longer than a year.
+        let least = LimitSettings { limit: 1, burst: 1, ..settings };
+        let share = Self::new(&self.inner.name, &settings).or_else(|_| Self::new(&self.inner.name, &least));
+        share.expect("one call per window is a policy for every window that is one")
     }
 
     /// The time in which a budget with `remaining` calls left is whole again, at most.
     pub(super) fn refill_after(&self, remaining: u32) -> Duration {
-        self.period * self.burst().saturating_sub(remaining)
+        self.inner.period * self.burst().saturating_sub(remaining)
     }
 }
 
-/// Rounded up: rounded down, a short period would fit into the window more than `refills` times.
+impl PartialEq for Policy {
+    /// Two of the same numbers are the same; clones are so without a look at them.
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.inner, &other.inner) || self.inner == other.inner
+    }
+}
+
+impl Eq for Policy {}
+
+impl Hash for Policy {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.inner.hash(state);
+    }
+}
+
+/// Rounded up: rounded down, a short period would fit into the window more than `refills` times. To a
+/// microsecond, because that is what Redis counts time in, and all back ends decide alike.
 fn period(window: Duration, refills: u32) -> Option<Duration> {
-    let nanos = window.as_nanos().div_ceil(u128::from(refills));
-    u64::try_from(nanos).ok().map(Duration::from_nanos)
+    let micros = window.as_micros().div_ceil(u128::from(refills));
+    u64::try_from(micros).ok().map(Duration::from_micros)
 }
 
 #[cfg(test)]
@@ -179,7 +206,7 @@ mod tests {
 
     #[test]
     fn a_period_that_does_not_divide_the_window_is_rounded_up() {
-        assert_eq!(Duration::from_nanos(333_333_334), policy(4, 1, 1).expect("valid").period());
+        assert_eq!(Duration::from_micros(333_334), policy(4, 1, 1).expect("valid").period());
     }
 
     #[test]
@@ -187,6 +214,22 @@ mod tests {
         assert_eq!(Duration::from_secs(60), policy(1, 60, 1).expect("valid").period());
         assert!(policy(2, 60, 1).is_ok());
         assert!(policy(2, 60, 2).is_err());
+    }
+
+    #[test]
+    fn a_share_is_a_legal_policy_that_admits_no_more_than_its_part() {
+        for (limit, window_s, burst) in
+            [(100, 3600, 20), (10, 60, 9), (2, 60, 1), (1, 60, 1), (60, 31_622_400, 29), (u32::MAX, 3600, u32::MAX / 2)]
+        {
+            let whole = policy(limit, window_s, burst).expect("valid");
+            for percent in [1, 10, 25, 50, 99, 100] {
+                let share = whole.share(percent);
+                let most = (u64::from(limit) * u64::from(percent) / 100).max(1);
+                assert!(u64::from(share.limit()) <= most && share.burst() <= whole.burst(), "{share:?}");
+                assert_eq!((whole.name(), whole.window()), (share.name(), share.window()));
+            }
+            assert_eq!(whole, whole.share(100));
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! to be away.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use ::redis::aio::{ConnectionManager, ConnectionManagerConfig};
@@ -34,7 +34,8 @@ pub(crate) struct Link {
 }
 
 struct Inner {
-    connection: ConnectionManager,
+    /// Until the link is closed.
+    connection: RwLock<Option<ConnectionManager>>,
     breaker: Breaker,
     patience: Duration,
     name: &'static str,
@@ -58,7 +59,7 @@ impl Link {
             .set_number_of_retries(3);
         let connection = ConnectionManager::new_lazy_with_config(server.client.clone(), config)?;
         let breaker = Breaker::new(clock, Arc::clone(&server.entropy));
-        Ok(Self { inner: Arc::new(Inner { connection, breaker, patience, name }) })
+        Ok(Self { inner: Arc::new(Inner { connection: RwLock::new(Some(connection)), breaker, patience, name }) })
     }
 
     /// Runs `command` over the connection.
@@ -74,10 +75,10 @@ impl Link {
         command: impl AsyncFnOnce(&mut ConnectionManager) -> Result<T, RedisError>,
     ) -> Result<T, LinkError> {
         let Inner { breaker, patience, .. } = &*self.inner;
+        let Some(mut connection) = self.connection() else { return Err(LinkError::Open) };
         if !breaker.lets_through() {
             return Err(LinkError::Open);
         }
-        let mut connection = self.inner.connection.clone();
         let answer = tokio::time::timeout(*patience, command(&mut connection)).await;
         match answer.unwrap_or_else(|_| Err(timed_out())) {
             Ok(value) => {
@@ -95,6 +96,15 @@ impl Link {
                 Err(LinkError::Redis(error))
             }
         }
+    }
+
+    /// Ends the connection. From now on the server is not asked.
+    pub(crate) fn close(&self) {
+        drop(self.inner.connection.write().unwrap_or_else(PoisonError::into_inner).take());
+    }
+
+    fn connection(&self) -> Option<ConnectionManager> {
+        self.inner.connection.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Whether the server is asked as usual.

@@ -1,7 +1,7 @@
 //! Redis: where it is, how to reach it, and how to go on without it.
 //!
-//! Nothing here is asked what is true. Hints and notices leave through an [`Outbox`]: they may be lost,
-//! doubled or late, and whoever sends does not wait. What is cached and counted goes through a [`Link`],
+//! Nothing here is asked what is true. Hints and notices leave through an `Outbox`: they may be lost,
+//! doubled or late, and whoever sends does not wait. What is cached and counted goes through a `Link`,
 //! whose users can go on without an answer.
 
 use std::fmt;
@@ -152,6 +152,11 @@ impl Names {
     /// The list of hints for the queue `queue`.
     pub(crate) fn hints(&self, queue: &str) -> String {
         format!("{}:hints:{queue}", self.0)
+    }
+
+    /// What is left of a budget: of the subject with this hash, under the policy with these numbers.
+    pub(crate) fn limit(&self, policy: &str, burst: u32, period_us: u64, subject: &str) -> String {
+        format!("{}:limit:{policy}:{burst}x{period_us}:{subject}", self.0)
     }
 
     /// What all keys of the cache begin with, by the version of what it keeps.

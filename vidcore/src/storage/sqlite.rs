@@ -272,7 +272,7 @@ impl UploadStore for SqliteStore {
             crate::jobs::sqlite::cancel_of_video(db, upload.video, &QUEUES_OF_VIDEOS, leased_now, effects)?;
             set_status(db, command.upload, UploadStatus::Verifying, UploadStatus::Complete, None, command.now)?;
             crate::media::sqlite::insert_object(db, upload.video, &command.object, command.now)?;
-            Ok(make_current(db, &command)?)
+            Ok(crate::catalog::sqlite::sparing_lists(db, upload.video, effects, || make_current(db, &command))?)
         })
         .await
     }

@@ -7,18 +7,23 @@ use crate::clock::ManualClock;
 use crate::entropy::{EntropyExt, SeededEntropy};
 use crate::id::UserId;
 use crate::platform::settings::LimitSettings;
-use crate::rate_limit::{Decision, IpSubject, LimitError, Policy, RateLimit, Subject};
+use crate::rate_limit::{AccountSubject, Budget, Decision, IpSubject, LimitError, Policy, RateLimit, Subject};
 
 /// A back end under test and the clock it goes by.
 #[derive(Debug)]
 pub struct RateLimitHarness {
     /// The back end, with every budget full.
     pub limits: Arc<dyn RateLimit>,
-    /// Its clock.
+    /// Other processes' views of the same budgets; empty where each process has its own.
+    pub others: Vec<Arc<dyn RateLimit>>,
+    /// The clock of all of them.
     pub clock: ManualClock,
+    #[cfg(all(feature = "sqlite", feature = "redis"))]
+    _redis: Option<crate::testkit::TestRedis>,
 }
 
-/// Makes a module with one test per claim. `$harness` is a future of `Option<RateLimitHarness>`;
+/// Makes a module with one test per claim; `shared` in front makes one with the claims of back ends that several
+/// processes share. `$harness` is a future of `Option<RateLimitHarness>`;
 /// `None` means that the service is missing and its test says so itself.
 #[macro_export]
 macro_rules! rate_limit_contract {
@@ -42,10 +47,24 @@ macro_rules! rate_limit_contract {
                 policies_do_not_affect_each_other,
                 one_of_several_policies_refuses_for_all,
                 a_call_refused_by_one_policy_takes_nothing_from_the_others,
+                one_of_several_subjects_refuses_for_all_and_takes_nothing,
+                a_changed_policy_does_not_read_what_the_old_one_left,
                 the_tightest_of_several_policies_is_reported,
                 one_call_per_window_is_kept,
                 sixty_four_callers_at_once_get_exactly_the_burst,
                 no_window_admits_more_than_the_published_number,
+            }
+        }
+    };
+    (shared $back_end:ident, $harness:expr) => {
+        mod $back_end {
+            #[allow(unused_imports, reason = "a harness may need nothing from its file")]
+            use super::*;
+
+            $crate::rate_limit_contract! { @claims $harness;
+                what_one_node_takes_the_others_miss,
+                sixty_four_clients_of_four_nodes_get_what_one_node_would_give,
+                of_several_budgets_nothing_is_lost_when_many_ask_at_once,
             }
         }
     };
@@ -60,13 +79,56 @@ macro_rules! rate_limit_contract {
 }
 
 impl RateLimitHarness {
+    /// A back end of one process.
+    pub fn of_one_process(make: impl FnOnce(Arc<ManualClock>) -> Arc<dyn RateLimit>) -> Self {
+        let clock = ManualClock::default();
+        Self {
+            limits: make(Arc::new(clock.clone())),
+            others: Vec::new(),
+            clock,
+            #[cfg(all(feature = "sqlite", feature = "redis"))]
+            _redis: None,
+        }
+    }
+
+    /// Four processes that share a Redis, by a clock that the claim moves.
+    #[cfg(all(feature = "sqlite", feature = "redis"))]
+    pub async fn redis() -> Option<Self> {
+        Self::redis_through(|limits| limits)
+    }
+
+    /// The same, each process's view wrapped in something.
+    #[cfg(all(feature = "sqlite", feature = "redis"))]
+    pub fn redis_through(wrap: impl Fn(Arc<dyn RateLimit>) -> Arc<dyn RateLimit>) -> Option<Self> {
+        use crate::entropy::SystemEntropy;
+        use crate::keys::KeyRing;
+        use crate::rate_limit::RedisRateLimit;
+        use crate::testkit::TestRedis;
+        use crate::testkit::store::PATIENCE;
+
+        let redis = TestRedis::start()?;
+        let server = TestRedis::server(&redis.settings());
+        let clock = Arc::new(ManualClock::default());
+        let keys = KeyRing::ephemeral(clock.clone(), Arc::new(SystemEntropy));
+        let node = || {
+            let limits = RedisRateLimit::new(&server, keys.clone(), PATIENCE, clock.clone());
+            wrap(Arc::new(limits.expect("it can be reached").by_clock(clock.clone())))
+        };
+        Some(Self {
+            limits: node(),
+            others: vec![node(), node(), node()],
+            clock: (*clock).clone(),
+            _redis: Some(redis),
+        })
+    }
+
     async fn take(&self, subject: &Subject, policy: &Policy, cost: u32) -> Decision {
-        self.limits.check(subject, std::slice::from_ref(policy), cost).await.expect("the back end answers")
+        self.limits.check(&[budget(subject, policy)], cost).await.expect("the back end answers")
     }
 
     async fn look(&self, subject: &Subject, policy: &Policy) -> Decision {
-        let mut state = self.limits.state(subject, std::slice::from_ref(policy)).await.expect("the back end answers");
-        assert_eq!(1, state.len(), "one policy, one answer");
+        let mut state = self.limits.state(&[budget(subject, policy)]).await.expect("the back end answers");
+        assert_eq!(1, state.len(), "one budget, one answer");
         state.remove(0)
     }
 
@@ -78,6 +140,11 @@ impl RateLimitHarness {
 /// A policy of these numbers; panics if they do not fit.
 pub fn policy(name: &str, limit: u32, window_s: u64, burst: u32) -> Policy {
     Policy::new(name, &LimitSettings { limit, window_s, burst }).expect("a valid policy")
+}
+
+/// The budget of `subject` under `policy`.
+pub fn budget(subject: &Subject, policy: &Policy) -> Budget {
+    Budget { subject: *subject, policy: policy.clone() }
 }
 
 /// A user told apart by `n`.
@@ -141,7 +208,7 @@ pub async fn a_refused_call_of_cost_n_may_still_leave_room_for_one(h: &RateLimit
 
 /// See the name.
 pub async fn a_cost_above_the_burst_is_an_error(h: &RateLimitHarness) {
-    let error = h.limits.check(&user(1), &[hourly()], 21).await.expect_err("21 never fit into 20");
+    let error = h.limits.check(&[budget(&user(1), &hourly())], 21).await.expect_err("21 never fit into 20");
     assert!(matches!(error, LimitError::CostAboveBurst { cost: 21, burst: 20, .. }), "{error}");
     assert_eq!(20, h.look(&user(1), &hourly()).await.remaining);
 }
@@ -193,7 +260,14 @@ pub async fn subjects_do_not_affect_each_other(h: &RateLimitHarness) {
     let address = |text: &str| Subject::Address(IpSubject::from(text.parse::<std::net::IpAddr>().expect("an address")));
     h.exhaust(&user(1), &hourly()).await;
     h.exhaust(&address("2001:db8:0:1::5"), &hourly()).await;
-    for other in [user(2), address("192.0.2.1"), address("2001:db8:0:2::5")] {
+    let account = AccountSubject::from_hash([1; 16]);
+    let at = |text: &str| {
+        Subject::AccountAt(account, IpSubject::from(text.parse::<std::net::IpAddr>().expect("an address")))
+    };
+    h.exhaust(&at("192.0.2.1"), &hourly()).await;
+    let others =
+        [user(2), address("192.0.2.1"), address("2001:db8:0:2::5"), Subject::Account(account), at("192.0.2.2")];
+    for other in others {
         assert_eq!(20, h.look(&other, &hourly()).await.remaining, "{other:?}");
     }
     // The same /64 is the same subject.
@@ -206,37 +280,61 @@ pub async fn policies_do_not_affect_each_other(h: &RateLimitHarness) {
     assert_eq!(30, h.look(&user(1), &policy("search.user", 120, 60, 30)).await.remaining);
 }
 
-fn wide_and_narrow() -> [Policy; 2] {
-    [policy("read.user", 100, 60, 50), policy("search.user", 10, 60, 5)]
+fn wide_and_narrow() -> [Budget; 2] {
+    [policy("read.user", 100, 60, 50), policy("search.user", 10, 60, 5)].map(|policy| budget(&user(1), &policy))
 }
 
 /// See the name.
 pub async fn one_of_several_policies_refuses_for_all(h: &RateLimitHarness) {
-    let policies = wide_and_narrow();
-    h.exhaust(&user(1), &policies[1]).await;
-    let refused = h.limits.check(&user(1), &policies, 1).await.expect("answers");
+    let budgets = wide_and_narrow();
+    h.exhaust(&user(1), &budgets[1].policy).await;
+    let refused = h.limits.check(&budgets, 1).await.expect("answers");
     assert_eq!((false, "search.user"), (refused.allowed, refused.policy.name()));
     assert_eq!(Some(Duration::from_secs(12)), refused.retry_after);
 }
 
 /// See the name.
 pub async fn a_call_refused_by_one_policy_takes_nothing_from_the_others(h: &RateLimitHarness) {
-    let policies = wide_and_narrow();
-    h.exhaust(&user(1), &policies[1]).await;
+    let budgets = wide_and_narrow();
+    h.exhaust(&user(1), &budgets[1].policy).await;
     for _ in 0..60 {
-        assert!(!h.limits.check(&user(1), &policies, 1).await.expect("answers").allowed);
+        assert!(!h.limits.check(&budgets, 1).await.expect("answers").allowed);
     }
-    assert_eq!(50, h.look(&user(1), &policies[0]).await.remaining);
+    assert_eq!(50, h.look(&user(1), &budgets[0].policy).await.remaining);
+}
+
+/// See the name.
+pub async fn one_of_several_subjects_refuses_for_all_and_takes_nothing(h: &RateLimitHarness) {
+    h.exhaust(&user(1), &hourly()).await;
+    for pair in [[user(1), user(2)], [user(2), user(1)]] {
+        let refused = h.limits.check(&pair.map(|subject| budget(&subject, &hourly())), 1).await.expect("answers");
+        assert_eq!((false, Some(Duration::from_secs(45))), (refused.allowed, refused.retry_after));
+    }
+    assert_eq!(20, h.look(&user(2), &hourly()).await.remaining);
+    let admitted = [user(2), user(3)].map(|subject| budget(&subject, &hourly()));
+    assert!(h.limits.check(&admitted, 2).await.expect("answers").allowed);
+    let left = h.limits.state(&admitted).await.expect("answers");
+    assert_eq!(vec![18, 18], left.iter().map(|decision| decision.remaining).collect::<Vec<_>>());
+}
+
+/// See the name.
+pub async fn a_changed_policy_does_not_read_what_the_old_one_left(h: &RateLimitHarness) {
+    h.exhaust(&user(1), &hourly()).await;
+    for changed in
+        [policy("write.user", 100, 3600, 10), policy("write.user", 10, 60, 5), policy("write.user", 99, 3600, 20)]
+    {
+        assert_eq!(changed.burst(), h.look(&user(1), &changed).await.remaining);
+    }
 }
 
 /// See the name.
 pub async fn the_tightest_of_several_policies_is_reported(h: &RateLimitHarness) {
     let [wide, narrow] = wide_and_narrow();
-    for policies in [[wide.clone(), narrow.clone()], [narrow, wide]] {
-        let decision = h.limits.check(&user(1), &policies, 1).await.expect("answers");
+    for budgets in [[wide.clone(), narrow.clone()], [narrow, wide]] {
+        let decision = h.limits.check(&budgets, 1).await.expect("answers");
         assert_eq!((true, "search.user"), (decision.allowed, decision.policy.name()));
     }
-    let state = h.limits.state(&user(1), &wide_and_narrow()).await.expect("answers");
+    let state = h.limits.state(&wide_and_narrow()).await.expect("answers");
     assert_eq!(vec![48, 3], state.iter().map(|decision| decision.remaining).collect::<Vec<_>>());
 }
 
@@ -255,10 +353,52 @@ pub async fn sixty_four_callers_at_once_get_exactly_the_burst(h: &RateLimitHarne
     let mut callers = tokio::task::JoinSet::new();
     for _ in 0..64 {
         let limits = Arc::clone(&h.limits);
-        callers.spawn(async move { limits.check(&user(1), &[hourly()], 1).await.expect("answers").allowed });
+        callers.spawn(async move { limits.check(&[budget(&user(1), &hourly())], 1).await.expect("answers").allowed });
     }
     let admitted = callers.join_all().await.into_iter().filter(|allowed| *allowed).count();
     assert_eq!(20, admitted);
+}
+
+/// See the name.
+pub async fn what_one_node_takes_the_others_miss(h: &RateLimitHarness) {
+    let budget = budget(&user(1), &hourly());
+    for (taken, node) in h.others.iter().enumerate() {
+        let left = node.check(std::slice::from_ref(&budget), 1).await.expect("answers").remaining;
+        assert_eq!(19 - taken as u32, left);
+    }
+    h.clock.advance(Duration::from_secs(45));
+    assert_eq!(20 - h.others.len() as u32 + 1, h.look(&user(1), &hourly()).await.remaining);
+}
+
+/// See the name.
+pub async fn sixty_four_clients_of_four_nodes_get_what_one_node_would_give(h: &RateLimitHarness) {
+    let nodes: Vec<_> = [&h.limits].into_iter().chain(&h.others).collect();
+    assert_eq!(4, nodes.len());
+    let budget = budget(&user(1), &hourly());
+    // Then once more after what came back meanwhile.
+    for expected in [20, 3] {
+        let mut clients = tokio::task::JoinSet::new();
+        for node in (0..64).flat_map(|_| &nodes) {
+            let (node, budget) = (Arc::clone(node), budget.clone());
+            clients.spawn(async move { node.check(&[budget], 1).await.expect("answers").allowed });
+        }
+        let admitted = clients.join_all().await.into_iter().filter(|allowed| *allowed).count();
+        assert_eq!(expected, admitted);
+        h.clock.advance(Duration::from_secs(3 * 45));
+    }
+}
+
+/// See the name.
+pub async fn of_several_budgets_nothing_is_lost_when_many_ask_at_once(h: &RateLimitHarness) {
+    let mut clients = tokio::task::JoinSet::new();
+    for node in (0..16).flat_map(|_| [&h.limits].into_iter().chain(&h.others)) {
+        let node = Arc::clone(node);
+        clients.spawn(async move { node.check(&wide_and_narrow(), 1).await.expect("answers").allowed });
+    }
+    let admitted = clients.join_all().await.into_iter().filter(|allowed| *allowed).count();
+    assert_eq!(5, admitted);
+    let left = h.limits.state(&wide_and_narrow()).await.expect("answers");
+    assert_eq!(vec![45, 0], left.iter().map(|decision| decision.remaining).collect::<Vec<_>>());
 }
 
 /// See the name: replays pseudo-random traffic over several policies.

@@ -157,6 +157,23 @@ impl TestRedis {
         String::from_utf8(text).expect("the text is UTF-8")
     }
 
+    /// The texts of the list that a command is answered with, such as `KEYS *`.
+    ///
+    /// # Panics
+    /// If it is answered otherwise or not at all.
+    pub fn texts(&self, command: &str) -> Vec<String> {
+        let mut connection = self.connect().expect("Redis takes connections");
+        connection.get_mut().write_all(format!("{command}\r\n").as_bytes()).expect("Redis listens");
+        let mut line = || {
+            let mut line = String::new();
+            connection.read_line(&mut line).expect("Redis answers");
+            line.trim_end().to_owned()
+        };
+        let count: usize = line().trim_start_matches('*').parse().expect("the answer is a list");
+        // Each text stands below its length.
+        (0..count).map(|_| (line(), line()).1).collect()
+    }
+
     /// How many connections there are, the asking one left out.
     ///
     /// # Panics

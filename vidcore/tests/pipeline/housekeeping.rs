@@ -22,7 +22,7 @@ const DAY: Duration = Duration::from_secs(86_400);
 const MONTH: Duration = Duration::from_secs(30 * 86_400);
 
 /// Every kind and how often it runs.
-const SCHEDULES: [(&str, Duration); 7] = [
+const SCHEDULES: [(&str, Duration); 8] = [
     ("expire_uploads", Duration::from_secs(300)),
     ("purge_trash", HOUR),
     ("collect_objects", HOUR),
@@ -30,6 +30,7 @@ const SCHEDULES: [(&str, Duration); 7] = [
     ("prune_idempotency", HOUR),
     ("prune_changes", Duration::from_secs(600)),
     ("prune_sessions", HOUR),
+    ("prune_viewers", Duration::from_secs(600)),
 ];
 
 /// Jobs of the housekeeping, newest first.

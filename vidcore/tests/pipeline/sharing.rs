@@ -10,7 +10,7 @@ use tokio::sync::Barrier;
 use tokio_util::sync::CancellationToken;
 use vidcore::Platform;
 use vidcore::auth::Actor;
-use vidcore::catalog::{CatalogError, CreateVideo, VideoPatch, VideoStatus, Visibility};
+use vidcore::catalog::{CatalogError, CreateVideo, VideoPatch, VideoStatus, Visibility, Window};
 use vidcore::id::VideoId;
 use vidcore::media::{
     EncodeRequest, Encoded, MediaError, MediaInfo, OutputFile, RenditionPlan, RenditionStatus, Transcoder,
@@ -46,7 +46,8 @@ async fn seen(platform: &Platform, id: VideoId) -> (Option<String>, bool) {
         Err(CatalogError::NotFound) => None,
         Err(error) => panic!("the store answers: {error}"),
     };
-    let popular = platform.catalog().popular(PageLimit::default()).await.expect("the store answers");
+    let popular =
+        platform.catalog().popular(Window::default(), None, PageLimit::default()).await.expect("the store answers");
     (page, popular.value.items.iter().any(|video| video.id == id))
 }
 

@@ -19,7 +19,7 @@ pub(super) enum KeysCommand {
     List,
     /// Make a new key for a purpose; the one before stays good for what it signed
     Rotate {
-        /// `cursor`, `playback`, `upload_url`, `idempotency` or `jwt`
+        /// `cursor`, `playback`, `upload_url`, `idempotency`, `jwt` or `viewer`
         #[arg(value_parser = parse_purpose)]
         purpose: Purpose,
     },
@@ -49,5 +49,5 @@ fn list(ring: &KeyRing) -> Result<(), CommandError> {
 }
 
 fn parse_purpose(text: &str) -> Result<Purpose, String> {
-    Purpose::parse(text).ok_or_else(|| "cursor, playback, upload_url, idempotency or jwt".to_owned())
+    Purpose::parse(text).ok_or_else(|| "cursor, playback, upload_url, idempotency, jwt or viewer".to_owned())
 }

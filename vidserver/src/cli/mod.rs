@@ -1,11 +1,13 @@
 //! The command line: one file per verb.
 
+mod cache;
 mod demo;
 mod doctor;
 mod jobs;
 mod keys;
 mod migrate;
 mod openapi;
+mod output;
 mod printable;
 mod serve;
 mod users;
@@ -71,6 +73,9 @@ enum Command {
     /// List accounts and set roles
     #[command(subcommand)]
     Users(users::UsersCommand),
+    /// Show what the caches of a running process do
+    #[command(subcommand)]
+    Cache(cache::CacheCommand),
     /// Look at jobs and queues and steer them, beside whatever else is running
     Jobs(jobs::JobsArguments),
 }
@@ -126,6 +131,10 @@ impl Cli {
             Command::Jobs(arguments) => {
                 let quiet = self.global.log_level.is_none().then_some("error");
                 jobs::run(Config::load(&sources.flag("log.level", quiet))?, arguments).await
+            }
+            Command::Cache(command) => {
+                let quiet = self.global.log_level.is_none().then_some("error");
+                cache::run(Config::load(&sources.flag("log.level", quiet))?, command).await
             }
             Command::Doctor(flags) => {
                 let quiet = self.global.log_level.is_none().then_some("error");

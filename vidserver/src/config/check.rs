@@ -5,7 +5,8 @@ use std::sync::Arc;
 use axum::http::Uri;
 use tracing_subscriber::EnvFilter;
 use vidcore::entropy::SystemEntropy;
-use vidcore::platform::settings::DispatcherChoice;
+use vidcore::platform::settings::{DispatcherChoice, LimitsChoice, RateLimitSettings};
+use vidcore::rate_limit::{CostlyCall, Policies};
 use vidcore::redis::RedisServer;
 
 use super::load::ConfigProblem;
@@ -72,6 +73,11 @@ fn platform(config: &Config, problems: &mut Vec<ConfigProblem>) {
         "worker.dispatcher",
         "expected redis.url to be set for `redis`",
     );
+    refuse(
+        settings.rate_limits.back_end == LimitsChoice::Redis && settings.redis.url.is_empty(),
+        "rate_limits.back_end",
+        "expected redis.url to be set for `redis`",
+    );
     refuse(settings.uploads.verify_attempts == 0, "uploads.verify_attempts", "expected at least 1");
     refuse(settings.worker.lease_ms > 3_600_000, "worker.lease_ms", "expected at most 3600000, an hour");
     refuse(settings.worker.max_attempts == 0, "worker.max_attempts", "expected at least 1");
@@ -94,10 +100,37 @@ fn platform(config: &Config, problems: &mut Vec<ConfigProblem>) {
     {
         refuse(true, error.setting, error.message);
     }
-    for (name, policy) in &settings.rate_limits.policies {
-        let key = format!("rate_limits.policies.{name}");
-        refuse(policy.window_s == 0, &key, "expected window_s of at least 1");
-        refuse(policy.burst == 0 || policy.burst >= policy.limit, &key, "expected burst between 1 and limit - 1");
+    rate_limits(&settings.rate_limits, problems);
+}
+
+fn rate_limits(limits: &RateLimitSettings, problems: &mut Vec<ConfigProblem>) {
+    let mut refuse = |wrong: bool, key: &str, message: &str| {
+        if wrong {
+            problems.push(ConfigProblem::new(key, message));
+        }
+    };
+    refuse(limits.redis_timeout_ms == 0, "rate_limits.redis_timeout_ms", "expected at least 1");
+    for (key, percent) in [
+        ("rate_limits.away_percent", limits.away_percent),
+        ("rate_limits.away_login_percent", limits.away_login_percent),
+    ] {
+        refuse(!(1..=100).contains(&percent), key, "expected 1 to 100");
+    }
+    let policies = match Policies::new(limits) {
+        Ok(policies) => policies,
+        Err(wrong) => {
+            for problem in wrong {
+                refuse(true, &format!("rate_limits.policies.{}", problem.name), &problem.message);
+            }
+            return;
+        }
+    };
+    for call in CostlyCall::ALL {
+        let of_class = policies.iter().filter(|(class, ..)| *class == call.class());
+        let most = of_class.map(|(.., policy)| policy.burst()).min().unwrap_or(u32::MAX);
+        let key = format!("rate_limits.costs.{}", call.as_str());
+        let message = format!("expected 1 to {most}, the smallest burst of its class");
+        refuse(!(1..=most).contains(&call.cost(&limits.costs)), &key, &message);
     }
 }
 
@@ -130,6 +163,7 @@ fn http(http: &HttpSettings, problems: &mut Vec<ConfigProblem>) {
         ("http.request_timeout_ms", http.request_timeout_ms),
         ("http.max_body_bytes", http.max_body_bytes as u64),
         ("http.body_idle_timeout_ms", http.body_idle_timeout_ms),
+        ("http.max_in_flight", http.max_in_flight as u64),
     ] {
         if value == 0 {
             problems.push(ConfigProblem::new(key, "expected at least 1"));
@@ -183,6 +217,12 @@ mod tests {
         assert_eq!(vec!["worker.lease_ms"], keys(|c| c.platform.worker.lease_ms = 3_600_001));
         assert_eq!(vec!["uploads.verify_attempts"], keys(|c| c.platform.uploads.verify_attempts = 0));
         assert_eq!(vec!["worker.dispatcher"], keys(|c| c.platform.worker.dispatcher = DispatcherChoice::Redis));
+        assert_eq!(vec!["rate_limits.back_end"], keys(|c| c.platform.rate_limits.back_end = LimitsChoice::Redis));
+        assert_eq!(vec!["rate_limits.away_percent"], keys(|c| c.platform.rate_limits.away_percent = 0));
+        assert_eq!(vec!["rate_limits.away_login_percent"], keys(|c| c.platform.rate_limits.away_login_percent = 101));
+        assert_eq!(vec!["rate_limits.costs.process_video"], keys(|c| c.platform.rate_limits.costs.process_video = 21));
+        assert_eq!(vec!["rate_limits.costs.search_further"], keys(|c| c.platform.rate_limits.costs.search_further = 0));
+        assert_eq!(vec!["http.max_in_flight"], keys(|c| c.http.max_in_flight = 0));
         assert_eq!(vec!["redis.url"], keys(|c| c.platform.redis.url = Secret::new("127.0.0.1:6379")));
         assert_eq!(
             vec!["redis.prefix"],

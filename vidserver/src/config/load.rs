@@ -268,6 +268,8 @@ fn parse_text(text: &str, default: &Value) -> Result<Value, String> {
 mod tests {
     use std::io::Write;
 
+    use vidcore::platform::settings::{LimitSettings, PolicySettings};
+
     use super::*;
 
     fn file(text: &str) -> (tempfile::NamedTempFile, Sources) {
@@ -342,12 +344,15 @@ mod tests {
     fn a_policy_is_added_to_the_others_or_changes_one() {
         let (_file, sources) = file(
             "[rate_limits.policies.'write.user']\nlimit = 50\n\
-             [rate_limits.policies.'upload.key']\nlimit = 9\nwindow_s = 60\nburst = 3\n",
+             [rate_limits.policies]\n'read.user' = 'unlimited'\n\
+             [rate_limits.policies.'login.account']\nlimit = 9\nwindow_s = 60\nburst = 3\n",
         );
         let policies = Config::load(&sources).expect("a config").platform.rate_limits.policies;
-        assert_eq!((50, 3600), (policies["write.user"].limit, policies["write.user"].window_s));
-        assert_eq!(9, policies["upload.key"].limit);
-        assert!(policies.contains_key("read.address"));
+        let limit = |limit, window_s, burst| PolicySettings::from(LimitSettings { limit, window_s, burst });
+        assert_eq!(limit(50, 3600, 20), policies["write.user"]);
+        assert_eq!(limit(9, 60, 3), policies["login.account"]);
+        assert_eq!(PolicySettings::UNLIMITED, policies["read.user"]);
+        assert_eq!(limit(6000, 60, 1200), policies["read.address"]);
     }
 
     #[test]

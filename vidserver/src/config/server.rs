@@ -101,6 +101,16 @@ pub struct HttpSettings {
     /// The least average rate of a request body once the gap's time has been waited, in bytes per
     /// second; 0 demands none. Default 1024.
     pub body_min_bytes_per_s: u64,
+    /// JSON requests at once; further ones are turned away with 503. Default 1024.
+    pub max_in_flight: usize,
+    /// Sign-ins and sign-ups at once; 0 means one more than passwords are hashed at once. Default 0.
+    pub passwords_at_once: usize,
+    /// Searches at once; 0 means as many as there are reader threads. Default 0.
+    pub searches_at_once: usize,
+    /// Sign-ins, or searches, that may wait for each that may run; further ones are turned away with 503. Default 16.
+    pub waiting_per_place: usize,
+    /// How long they may wait, in milliseconds. Default 1000.
+    pub costly_wait_ms: u64,
     /// Origins whose pages may call the API, each exact, such as `https://app.example`. Default none.
     pub cors_origins: Vec<String>,
 }
@@ -112,6 +122,11 @@ impl Default for HttpSettings {
             max_body_bytes: 256 * 1024,
             body_idle_timeout_ms: 30_000,
             body_min_bytes_per_s: 1024,
+            max_in_flight: 1024,
+            passwords_at_once: 0,
+            searches_at_once: 0,
+            waiting_per_place: 16,
+            costly_wait_ms: 1000,
             cors_origins: Vec::new(),
         }
     }

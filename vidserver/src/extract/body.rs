@@ -120,7 +120,7 @@ where
 /// # Errors
 /// 413 before a byte is read if the length is declared and too large, otherwise as soon as too many
 /// came; 408 if they came too slowly; 400 if the sender broke off.
-pub(super) async fn read(request: Request) -> Result<(request::Parts, Bytes), Problem> {
+pub(crate) async fn read(request: Request) -> Result<(request::Parts, Bytes), Problem> {
     let (head, body) = request.into_parts();
     let max = head.extensions.get::<MaxBody>().copied().unwrap_or_default().0;
     if body.size_hint().lower() > max as u64 {

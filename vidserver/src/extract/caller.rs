@@ -1,5 +1,7 @@
 //! Who makes the request, as admission has found out.
 
+use std::net::IpAddr;
+
 use axum::extract::FromRequestParts;
 use http::request::Parts;
 use vidcore::auth::Actor;
@@ -9,6 +11,10 @@ use crate::problem::Problem;
 /// What admission learned from `Authorization`, put into the request by it.
 #[derive(Debug, Clone)]
 pub(crate) struct Authentication(pub(crate) Result<Option<Actor>, Problem>);
+
+/// The address that limits count the caller by, put into the request by admission.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CallerAddress(pub IpAddr);
 
 /// A signed-in caller; without a valid token the request ends with 401.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,8 +31,16 @@ impl<S: Send + Sync> FromRequestParts<S> for MaybeCaller {
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
         match parts.extensions.get::<Authentication>() {
             Some(Authentication(found)) => found.clone().map(Self),
-            None => Err(Problem::internal("a route that asks for its caller stands outside admission")),
+            None => Err(outside_admission()),
         }
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for CallerAddress {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        parts.extensions.get::<Self>().copied().ok_or_else(outside_admission)
     }
 }
 
@@ -37,4 +51,8 @@ impl<S: Send + Sync> FromRequestParts<S> for Caller {
         let MaybeCaller(actor) = MaybeCaller::from_request_parts(parts, state).await?;
         actor.map(Self).ok_or_else(Problem::unauthenticated)
     }
+}
+
+fn outside_admission() -> Problem {
+    Problem::internal("a route that asks for its caller stands outside admission")
 }

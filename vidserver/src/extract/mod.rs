@@ -9,7 +9,7 @@ mod json;
 pub mod params;
 
 pub use body::{Empty, FromBody, Json, MaxBody, MergePatch, present};
-pub use caller::{Caller, MaybeCaller};
+pub use caller::{Caller, CallerAddress, MaybeCaller};
 pub use conditional::{EntityTag, IfMatch, IfNoneMatch};
 pub use idempotency::{Keyed, PresentedKey, RequestFingerprint};
 pub use params::{Path, Query};

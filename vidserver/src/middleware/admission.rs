@@ -11,40 +11,48 @@ use http::header::AUTHORIZATION;
 use utoipa_axum::router::OpenApiRouter;
 use vidcore::Platform;
 use vidcore::auth::{Actor, AuthError};
-use vidcore::rate_limit::{Decision, LimitError, RouteClass};
+use vidcore::rate_limit::{CostlyCall, RouteClass};
 
 use super::client::client_address;
 use super::rate_limit::LimitState;
-use crate::extract::caller::Authentication;
+use crate::extract::caller::{Authentication, CallerAddress};
 use crate::problem::Problem;
 use crate::routes::ApiState;
 
 /// The address all callers share where the nesting program tells none.
 const NO_ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
-/// Seconds after which a limiter that did not answer is asked again.
-const LIMITER_RETRY_S: u32 = 1;
-
 /// Puts the routes of `router` under the limits of `class`, and makes their caller known to them.
 pub(crate) fn limited(router: OpenApiRouter<ApiState>, class: RouteClass) -> OpenApiRouter<ApiState> {
+    limited_by_cost(router, class, |_| None)
+}
+
+/// The same, where `kind` finds some of the calls more costly than others.
+pub(crate) fn limited_by_cost(
+    router: OpenApiRouter<ApiState>,
+    class: RouteClass,
+    kind: fn(&Request) -> Option<CostlyCall>,
+) -> OpenApiRouter<ApiState> {
     router.route_layer(from_fn(move |Extension(state): Extension<ApiState>, request: Request, next: Next| {
-        admit(state, class, request, next)
+        let cost = kind(&request).map_or(1, |call| state.platform.limiter().cost(call));
+        admit(state, class, cost, request, next)
     }))
 }
 
-async fn admit(state: ApiState, class: RouteClass, mut request: Request, next: Next) -> Response {
+async fn admit(state: ApiState, class: RouteClass, cost: u32, mut request: Request, next: Next) -> Response {
     let platform = &state.platform;
+    let address = address(platform, &request);
     let authentication = authenticate(platform, request.headers()).await;
     let user = authentication.as_ref().ok().copied().flatten().map(|actor| actor.user);
-    let decision = platform.limiter().check(class, user, address(platform, &request), 1).await;
-    let limit = match decision {
+    let limit = match platform.limiter().check(class, user, address, cost).await {
         Ok(decision) => decision,
-        Err(error) => return unanswered(error).into_response(),
+        Err(error) => return Problem::from(error).into_response(),
     };
     if let Some(refusal) = limit.as_ref().filter(|decision| !decision.allowed) {
         return LimitState::from(refusal).refuse().into_response();
     }
     request.extensions_mut().insert(Authentication(authentication));
+    request.extensions_mut().insert(CallerAddress(address));
     let mut response = next.run(request).await;
     if let Some(decision) = &limit {
         LimitState::from(decision).describe(response.headers_mut());
@@ -53,7 +61,7 @@ async fn admit(state: ApiState, class: RouteClass, mut request: Request, next: N
 }
 
 /// The caller's address for limits.
-pub(crate) fn address(platform: &Platform, request: &Request) -> IpAddr {
+fn address(platform: &Platform, request: &Request) -> IpAddr {
     let proxies = platform.limiter().trusted_proxies();
     client_address(request.extensions(), request.headers(), |peer, forwarded, x_forwarded_for| {
         proxies.client_address(peer, forwarded, x_forwarded_for)
@@ -80,26 +88,6 @@ async fn authenticate(platform: &Platform, headers: &HeaderMap) -> Result<Option
 fn bearer(value: &str) -> Option<&str> {
     let (scheme, token) = value.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim_start_matches(' '))
-}
-
-fn unanswered(error: LimitError) -> Problem {
-    match error {
-        LimitError::Unavailable(_) => Problem::unavailable(LIMITER_RETRY_S).caused_by(error),
-        error => Problem::internal(error),
-    }
-}
-
-impl From<&Decision> for LimitState {
-    fn from(decision: &Decision) -> Self {
-        Self {
-            policy: decision.policy.name().to_owned(),
-            quota: decision.policy.limit(),
-            window: decision.policy.window(),
-            remaining: decision.remaining,
-            reset_after: decision.reset_after,
-            retry_after: decision.retry_after,
-        }
-    }
 }
 
 #[cfg(test)]

@@ -9,7 +9,9 @@ use http::header::{
 use http::{HeaderValue, Method};
 use tower_http::cors::CorsLayer;
 
-use super::rate_limit::{RATE_LIMIT, RATE_LIMIT_POLICY};
+use super::rate_limit::{
+    RATE_LIMIT, RATE_LIMIT_POLICY, X_RATE_LIMIT_LIMIT, X_RATE_LIMIT_REMAINING, X_RATE_LIMIT_RESET,
+};
 use super::request_id::X_REQUEST_ID;
 use crate::extract::idempotency::IDEMPOTENCY_KEY;
 
@@ -39,6 +41,9 @@ pub(crate) fn cors(origins: &[String]) -> Option<CorsLayer> {
                 RETRY_AFTER,
                 RATE_LIMIT,
                 RATE_LIMIT_POLICY,
+                X_RATE_LIMIT_LIMIT,
+                X_RATE_LIMIT_REMAINING,
+                X_RATE_LIMIT_RESET,
                 X_REQUEST_ID,
             ])
             .max_age(MAX_AGE),

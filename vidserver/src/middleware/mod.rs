@@ -6,6 +6,7 @@ pub mod client;
 mod compression;
 mod cors;
 pub mod envelope;
+pub mod load;
 mod panics;
 pub mod rate_limit;
 pub mod request_id;

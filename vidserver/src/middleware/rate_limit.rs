@@ -1,9 +1,11 @@
 //! What an answer says about rate limits: `RateLimit-Policy` and `RateLimit`
-//! (draft-ietf-httpapi-ratelimit-headers-10), and `Retry-After` on 429.
+//! (draft-ietf-httpapi-ratelimit-headers-10), the older `X-RateLimit-*` for clients that know only
+//! those, and `Retry-After` on 429.
 
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
+use vidcore::rate_limit::Decision;
 
 use crate::problem::{Problem, code};
 
@@ -12,6 +14,15 @@ pub const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-pol
 
 /// How much of a quota is left: `"write.user";r=19;t=36`.
 pub const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
+
+/// The policy's number of calls.
+pub const X_RATE_LIMIT_LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");
+
+/// Calls that would be admitted now.
+pub const X_RATE_LIMIT_REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
+
+/// Seconds until all of them would be again: a span, as in `RateLimit`, and no date.
+pub const X_RATE_LIMIT_RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
 
 /// What a limiter decided about one request, in the terms of the headers.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,7 +42,8 @@ pub struct LimitState {
 }
 
 impl LimitState {
-    /// Adds both headers to an answer; those of other policies stay beside them.
+    /// Adds the headers to an answer. Those of other policies stay beside them; the older ones can speak
+    /// of one policy only, and that is the first.
     pub fn describe(&self, headers: &mut HeaderMap) {
         let name = quoted(&self.policy);
         let policy = format!("{name};q={};w={}", self.quota, seconds_up(self.window));
@@ -39,9 +51,16 @@ impl LimitState {
         for (header, text) in [(RATE_LIMIT_POLICY, policy), (RATE_LIMIT, state)] {
             headers.append(header, HeaderValue::from_str(&text).expect("quoted names and numbers fit a header"));
         }
+        for (header, number) in [
+            (X_RATE_LIMIT_LIMIT, self.quota.into()),
+            (X_RATE_LIMIT_REMAINING, self.remaining.into()),
+            (X_RATE_LIMIT_RESET, seconds_up(self.reset_after)),
+        ] {
+            headers.entry(header).or_insert_with(|| HeaderValue::from(number));
+        }
     }
 
-    /// The 429 for a refused call, with all three headers.
+    /// The 429 for a refused call, with all headers.
     pub fn refuse(&self) -> Problem {
         let wait = seconds_up(self.retry_after.unwrap_or(self.reset_after));
         let wait = u32::try_from(wait).unwrap_or(u32::MAX);
@@ -49,11 +68,25 @@ impl LimitState {
         self.describe(&mut headers);
         let problem = Problem::new(code::RATE_LIMITED)
             .detail(format!("{} calls in any {} s are admitted here", self.quota, seconds_up(self.window)))
+            .policy(&self.policy)
             .retry_after(wait);
         headers.into_iter().fold(problem, |problem, (name, value)| match name {
             Some(name) => problem.header(name, value),
             None => problem,
         })
+    }
+}
+
+impl From<&Decision> for LimitState {
+    fn from(decision: &Decision) -> Self {
+        Self {
+            policy: decision.policy.name().to_owned(),
+            quota: decision.policy.limit(),
+            window: decision.policy.window(),
+            remaining: decision.remaining,
+            reset_after: decision.reset_after,
+            retry_after: decision.retry_after,
+        }
     }
 }
 
@@ -92,6 +125,10 @@ mod tests {
         assert_eq!("45", response.headers()[http::header::RETRY_AFTER]);
         assert_eq!("\"write.user\";q=100;w=3600", response.headers()[RATE_LIMIT_POLICY]);
         assert_eq!("\"write.user\";r=0;t=901", response.headers()[RATE_LIMIT]);
+        for (header, value) in [(X_RATE_LIMIT_LIMIT, "100"), (X_RATE_LIMIT_REMAINING, "0"), (X_RATE_LIMIT_RESET, "901")]
+        {
+            assert_eq!(value, response.headers()[header]);
+        }
     }
 
     #[test]
@@ -100,5 +137,6 @@ mod tests {
         state().describe(&mut headers);
         LimitState { policy: "write.address".to_owned(), ..state() }.describe(&mut headers);
         assert_eq!(2, headers.get_all(RATE_LIMIT).iter().count());
+        assert_eq!(1, headers.get_all(X_RATE_LIMIT_LIMIT).iter().count());
     }
 }

@@ -41,9 +41,17 @@ const REFUSALS: [Refusal; 11] = [
     Refusal { name: "BodyTooLarge", status: "413", description: "`body_too_large`" },
     Refusal { name: "UnsupportedMediaType", status: "415", description: "`unsupported_media_type`" },
     Refusal { name: "KeyReused", status: "422", description: "`idempotency_key_reused`" },
-    Refusal { name: "RateLimited", status: "429", description: "`rate_limited`, with `Retry-After`" },
+    Refusal {
+        name: "RateLimited",
+        status: "429",
+        description: "`rate_limited`, with `policy`, `Retry-After`, `RateLimit-Policy`, `RateLimit` and `X-RateLimit-*`",
+    },
     Refusal { name: "Internal", status: "500", description: "`internal`" },
-    Refusal { name: "Unavailable", status: "503", description: "`unavailable` or `timeout`, with `Retry-After`" },
+    Refusal {
+        name: "Unavailable",
+        status: "503",
+        description: "`unavailable`, `overloaded` or `timeout`, with `Retry-After`",
+    },
     Refusal { name: "StorageFull", status: "507", description: "`storage_full`, with `Retry-After`" },
 ];
 

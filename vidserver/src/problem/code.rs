@@ -145,6 +145,9 @@ codes! {
     /// A part the request needs does not answer.
     UNAVAILABLE = 503 "unavailable", "The service is temporarily unavailable",
         "Send the request again after `Retry-After` seconds.";
+    /// More requests than the server can carry.
+    OVERLOADED = 503 "overloaded", "The server has too much to do",
+        "Send the request again after `Retry-After` seconds; nothing was done.";
     /// The work took too long.
     TIMEOUT = 503 "timeout", "The request took too long",
         "Send it again after `Retry-After` seconds, with the same `Idempotency-Key`.";

@@ -3,17 +3,19 @@
 //! The library's enums may grow; a variant this file does not know yet is [`code::INTERNAL`], so that
 //! it is logged with its text and noticed, and the client learns nothing by accident.
 
-use vidcore::auth::AuthError;
+use vidcore::auth::{AuthError, NotAdmin};
 use vidcore::catalog::CatalogError;
 use vidcore::invalid::FieldProblem;
 use vidcore::jobs::JobError;
 use vidcore::media::playback::PlaybackError;
+use vidcore::rate_limit::LimitError;
 use vidcore::storage::UploadError;
 use vidcore::storage::objects::ObjectError;
 use vidcore::store::StoreError;
 
 use super::{FieldError, Problem, code};
 use crate::middleware::body_guard::BodyStalled;
+use crate::middleware::rate_limit::LimitState;
 
 /// How long a caller waits before it asks a store again that did not answer, in seconds.
 const STORE_RETRY_S: u32 = 1;
@@ -55,10 +57,21 @@ impl From<AuthError> for Problem {
             AuthError::RefreshRefused => Self::new(code::INVALID_REFRESH_TOKEN),
             AuthError::VersionMismatch { current } => version_mismatch(current),
             AuthError::NotFound => Self::not_found(),
-            AuthError::Busy => Self::unavailable(STORE_RETRY_S).caused_by(error),
+            AuthError::Busy => Self::new(code::OVERLOADED).retry_after(STORE_RETRY_S).caused_by(error),
+            AuthError::Limited(refusal) => LimitState::from(&*refusal).refuse(),
+            AuthError::Limits(error) => error.into(),
             AuthError::Store(store) => store.into(),
             AuthError::Key { .. } | AuthError::Hash => Self::internal(error),
             other => Self::internal(other),
+        }
+    }
+}
+
+impl From<LimitError> for Problem {
+    fn from(error: LimitError) -> Self {
+        match error {
+            LimitError::Unavailable(_) => Self::unavailable(STORE_RETRY_S).caused_by(error),
+            error => Self::internal(error),
         }
     }
 }
@@ -87,6 +100,12 @@ impl From<CatalogError> for Problem {
             CatalogError::Fenced => Self::internal(error),
             other => Self::internal(other),
         }
+    }
+}
+
+impl From<NotAdmin> for Problem {
+    fn from(_: NotAdmin) -> Self {
+        Self::new(code::FORBIDDEN)
     }
 }
 

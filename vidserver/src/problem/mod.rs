@@ -69,6 +69,10 @@ pub struct ProblemBody {
     /// The members that are wrong, if single ones are; at most 32.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<FieldError>,
+    /// With `rate_limited`: the policy that refused, as `/api/v1/limits` names it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "write.user")]
+    pub policy: Option<String>,
 }
 
 /// An error on its way to a client.
@@ -84,6 +88,7 @@ struct Told {
     code: Code,
     detail: Option<String>,
     errors: Vec<FieldError>,
+    policy: Option<String>,
     headers: HeaderMap,
     source: Option<Arc<dyn Error + Send + Sync>>,
 }
@@ -91,7 +96,14 @@ struct Told {
 impl Problem {
     /// A problem of this kind, with no more to say.
     pub fn new(code: Code) -> Self {
-        Self(Box::new(Told { code, detail: None, errors: Vec::new(), headers: HeaderMap::new(), source: None }))
+        Self(Box::new(Told {
+            code,
+            detail: None,
+            errors: Vec::new(),
+            policy: None,
+            headers: HeaderMap::new(),
+            source: None,
+        }))
     }
 
     /// [`code::NOT_FOUND`]: the same body whether it is absent, private, or no id at all.
@@ -133,6 +145,13 @@ impl Problem {
     pub fn errors(mut self, errors: Vec<FieldError>) -> Self {
         self.0.errors = errors;
         self.0.errors.truncate(MAX_ERRORS);
+        self
+    }
+
+    /// Names the policy that refused.
+    #[must_use]
+    pub fn policy(mut self, name: impl Into<String>) -> Self {
+        self.0.policy = Some(name.into());
         self
     }
 
@@ -178,6 +197,7 @@ impl Problem {
             instance: instance.map(str::to_owned),
             request_id: request_id.map(str::to_owned),
             errors: self.0.errors.clone(),
+            policy: self.0.policy.clone(),
         }
     }
 

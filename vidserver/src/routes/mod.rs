@@ -1,6 +1,7 @@
 //! One folder per noun, one file per verb. A route takes what it needs by extractors, calls one
 //! service and renders the answer.
 
+pub mod admin;
 pub mod auth;
 pub mod in_progress;
 pub mod jobs;
@@ -31,6 +32,7 @@ pub fn stacks() -> Stacks<ApiState> {
         .merge(playback::api_router())
         .merge(jobs::router())
         .merge(queues::router())
+        .merge(admin::router())
         .merge(ops::api_router());
     let bytes = OpenApiRouter::new().merge(uploads::bytes_router()).merge(playback::bytes_router());
     Stacks {

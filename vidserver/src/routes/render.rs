@@ -74,7 +74,7 @@ pub fn page<T: Serialize>(page: Page<T>, links: &Links, uri: &Uri, held: &IfNone
     cached_page(&Cached::new(page), links, uri, held, audience)
 }
 
-/// The same for a page whose bytes are there already.
+/// A page that is kept as bytes, as [`page`] answers it.
 pub fn cached_page<T>(
     page: &Cached<Page<T>>,
     links: &Links,

@@ -8,7 +8,9 @@ use http::Method;
 use vidcore::Platform;
 use vidcore::keys::{KeyRing, Purpose};
 
+use crate::config::HttpSettings;
 use crate::extract::RequestFingerprint;
+use crate::middleware::load::Gates;
 use crate::routes::in_progress::InProgress;
 
 /// The platform and what the HTTP layer keeps beside it. Cheap to clone.
@@ -18,14 +20,17 @@ pub struct ApiState {
     pub platform: Platform,
     /// Idempotency keys that are being worked on in this process.
     pub in_progress: InProgress,
+    /// Bounds on costly requests.
+    pub gates: Gates,
     fingerprint: Arc<dyn RequestFingerprint>,
 }
 
 impl ApiState {
-    /// The state of an API over `platform`.
-    pub fn new(platform: Platform) -> Self {
+    /// The state of an API over `platform`, with the bounds of `http`.
+    pub fn new(platform: Platform, http: &HttpSettings) -> Self {
         let fingerprint = Arc::new(RingFingerprint(platform.keys().clone()));
-        Self { platform, in_progress: InProgress::default(), fingerprint }
+        let gates = Gates::new(http, platform.settings());
+        Self { platform, in_progress: InProgress::default(), gates, fingerprint }
     }
 }
 

@@ -19,6 +19,7 @@ use vidcore::id::UserId;
 use vidcore::media::Transcoder;
 use vidcore::media::simulated::SimulatedTranscoder;
 use vidcore::platform::Settings;
+use vidcore::platform::settings::RateLimitSettings;
 use vidserver::config::{HttpSettings, ServerSettings};
 use vidserver::server::{Drained, Server, Stop};
 
@@ -108,8 +109,7 @@ impl TestAppBuilder {
 impl TestApp {
     /// No limits, and a transcoder that takes no time.
     pub(crate) fn builder() -> TestAppBuilder {
-        let mut settings = Settings::default();
-        settings.rate_limits.policies.clear();
+        let settings = Settings { rate_limits: RateLimitSettings::unlimited(), ..Settings::default() };
         let clock = ManualClock::default();
         let transcoder =
             SimulatedTranscoder::builder(Arc::new(clock.clone())).encode_time(Duration::ZERO).steps(1).build();

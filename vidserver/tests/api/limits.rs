@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use vidcore::platform::Settings;
-use vidcore::platform::settings::LimitSettings;
+use vidcore::platform::settings::{CostSettings, LimitSettings};
+use vidcore::testkit::TestRedis;
 
-use crate::app::{Answer, TestApp, User};
+use crate::app::{Answer, PASSWORD, TestApp, User, text};
 
 /// The shipped limits.
 fn shipped(settings: &mut Settings) {
@@ -18,10 +19,13 @@ async fn write(app: &TestApp, user: &User) -> Answer {
     app.post("/api/v1/videos").by(user).json(&json!({})).send().await
 }
 
-fn only(name: &str, burst: u32) -> impl FnOnce(&mut Settings) {
-    let limit = LimitSettings { limit: burst + 1, window_s: 60, burst };
-    let policies = [(name.to_owned(), limit)].into();
-    |settings| settings.rate_limits.policies = policies
+/// This policy alone, where every call costs 1; the others are written to be unlimited.
+fn only(name: &'static str, burst: u32) -> impl FnOnce(&mut Settings) {
+    move |settings| {
+        let limit = LimitSettings { limit: burst + 1, window_s: 60, burst };
+        settings.rate_limits.policies.insert(name.to_owned(), limit.into());
+        settings.rate_limits.costs = CostSettings { process_video: 1, search_further: 1 };
+    }
 }
 
 #[tokio::test]
@@ -32,6 +36,9 @@ async fn a_user_writes_20_times_and_then_once_in_45_seconds() {
         let answer = write(&app, &ada).await.expect(422);
         assert_eq!("\"write.user\";q=100;w=3600", answer.header("ratelimit-policy"));
         assert_eq!(format!("\"write.user\";r={left};t={}", (20 - left) * 45), answer.header("ratelimit"));
+        let older =
+            ["limit", "remaining", "reset"].map(|name| answer.header(&format!("x-ratelimit-{name}")).to_owned());
+        assert_eq!(["100".to_owned(), left.to_string(), ((20 - left) * 45).to_string()], older);
     }
     let refused = write(&app, &ada).await;
     insta::assert_json_snapshot!(refused.redacted());
@@ -113,6 +120,85 @@ async fn a_login_is_limited_before_any_password_is_checked() {
     app.finish().await;
 }
 
+async fn login(app: &TestApp, email: &str, password: &str, address: &str) -> Answer {
+    let body = json!({"email": email, "password": password});
+    app.post("/api/v1/auth/login").header("x-forwarded-for", address).json(&body).send().await
+}
+
+/// Callers choose their addresses, as behind a proxy that is trusted.
+fn behind_a_proxy(settings: &mut Settings) {
+    settings.rate_limits.trusted_proxies = vec!["127.0.0.0/8".to_owned()];
+}
+
+#[tokio::test]
+async fn guesses_at_one_account_are_refused_before_any_password_is_checked() {
+    let app = TestApp::builder().settings(only("login.account", 3)).settings(behind_a_proxy).start().await;
+    for n in 0..3 {
+        login(&app, "Ada@example.org ", "wrong password", &format!("192.0.2.{n}")).await.expect(401);
+    }
+    let checked = app.platform.auth().passwords().verifications();
+    let refused = login(&app, "ada@example.org", "wrong password", "192.0.2.9").await;
+    assert_eq!("60", refused.header("retry-after"));
+    assert_eq!("\"login.account\";q=4;w=60", refused.header("ratelimit-policy"));
+    assert_eq!("4", refused.header("x-ratelimit-limit"));
+    assert_eq!("login.account", refused.json()["policy"]);
+    assert_eq!("rate_limited", refused.problem(429));
+    assert_eq!(checked, app.platform.auth().passwords().verifications());
+    // Another account is not concerned, and this one opens again by itself.
+    login(&app, "eve@example.org", "wrong password", "192.0.2.9").await.expect(401);
+    app.clock.advance(Duration::from_secs(60));
+    login(&app, "ada@example.org", "wrong password", "192.0.2.9").await.expect(401);
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn an_owner_whose_account_is_under_attack_signs_in_from_where_it_did_before() {
+    let builder = TestApp::builder().settings(only("login.account", 3)).settings(only("login.familiar", 3));
+    let app = builder.settings(behind_a_proxy).start().await;
+    let body = json!({"email": "ada@example.org", "handle": "ada", "password": PASSWORD});
+    let sign_up = app.post("/api/v1/auth/register").header("x-forwarded-for", "192.0.2.1").json(&body);
+    sign_up.send().await.expect(201);
+    login(&app, "ada@example.org", PASSWORD, "192.0.2.2").await.expect(200);
+    for n in 0..10 {
+        login(&app, "ada@example.org", "a guess", &format!("198.51.100.{n}")).await;
+    }
+    login(&app, "ada@example.org", PASSWORD, "192.0.2.3").await.expect(429);
+    for familiar in ["192.0.2.1", "192.0.2.2"] {
+        login(&app, "ada@example.org", PASSWORD, familiar).await.expect(200);
+    }
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn attempts_to_register_one_address_are_counted_together() {
+    let app = TestApp::builder().settings(only("register.account", 2)).start().await;
+    let register = |handle: &str, email: &str| {
+        let body = json!({"email": email, "handle": handle, "password": PASSWORD});
+        app.post("/api/v1/auth/register").json(&body)
+    };
+    register("ada", "ada@example.org").send().await.expect(201);
+    register("adb", "ada@example.org").send().await.expect(409);
+    let refused = register("adc", " ADA@example.org").send().await;
+    assert_eq!("register.account", refused.json()["policy"]);
+    assert_eq!("rate_limited", refused.problem(429));
+    register("eve", "eve@example.org").send().await.expect(201);
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn costly_calls_take_more_than_one() {
+    let app = TestApp::builder().settings(shipped).start().await;
+    let ada = app.user("ada").await;
+    let draft = app.draft(&ada, "first", "private").await;
+    let process = app.post(&format!("/api/v1/videos/{}/process", text(&draft["id"]))).by(&ada).send().await;
+    assert_eq!("\"write.user\";r=14;t=270", process.expect(409).header("ratelimit"));
+    let first = app.get("/api/v1/search?q=first").by(&ada).send().await.expect(200);
+    assert!(first.header("ratelimit").starts_with("\"search.user\";r=29;"));
+    let later = app.get("/api/v1/search?q=first&cursor=x").by(&ada).send().await.expect(400);
+    assert!(later.header("ratelimit").starts_with("\"search.user\";r=27;"));
+    app.finish().await;
+}
+
 #[tokio::test]
 async fn the_limits_are_shown_and_looking_takes_nothing_from_the_others() {
     let app = TestApp::builder().settings(shipped).start().await;
@@ -140,5 +226,26 @@ async fn health_and_documents_are_never_refused() {
     for path in ["/healthz", "/readyz", "/api/v1/openapi.json", "/docs/problems/rate_limited", "/docs/"] {
         app.get(path).send().await.expect(200);
     }
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn while_redis_is_away_limits_are_shown_and_calls_are_admitted_for_a_share() {
+    let Some(mut redis) = TestRedis::start() else { return };
+    let shared = redis.settings();
+    let app = TestApp::builder().settings(shipped).settings(|settings| settings.redis = shared).start().await;
+    let ada = app.user("ada").await;
+    assert_eq!("19", write(&app, &ada).await.expect(422).header("x-ratelimit-remaining"));
+    redis.stop();
+    for left in (0..5).rev() {
+        let answer = write(&app, &ada).await.expect(422);
+        assert_eq!("\"write.user\";q=25;w=3600", answer.header("ratelimit-policy"));
+        assert_eq!(left.to_string(), answer.header("x-ratelimit-remaining"));
+    }
+    assert_eq!("rate_limited", write(&app, &ada).await.problem(429));
+    let limits = app.get("/api/v1/limits").by(&ada).send().await.expect(200).json();
+    let items = limits["items"].as_array().expect("items");
+    let own = items.iter().find(|limit| limit["policy"] == "write.user").expect("it is shown");
+    assert_eq!((&json!(25), &json!(0)), (&own["limit"], &own["remaining"]));
     app.finish().await;
 }

@@ -1,4 +1,4 @@
-//! Public lists: newest, most viewed, found.
+//! Public lists: newest, found; what they share with the rankings.
 
 use std::time::Duration;
 
@@ -6,12 +6,12 @@ use serde_json::Value;
 
 use crate::app::{TestApp, User, text};
 
-fn titles(page: &Value) -> Vec<String> {
+pub(crate) fn titles(page: &Value) -> Vec<String> {
     page["items"].as_array().expect("items").iter().map(|video| text(&video["title"]).to_owned()).collect()
 }
 
 /// Public videos, one millisecond apart.
-async fn publish(app: &TestApp, owner: &User, names: &[&str]) {
+pub(crate) async fn publish(app: &TestApp, owner: &User, names: &[&str]) {
     for name in names {
         app.ready(owner, name, "public").await;
         app.clock.advance(Duration::from_millis(1));
@@ -19,7 +19,7 @@ async fn publish(app: &TestApp, owner: &User, names: &[&str]) {
 }
 
 /// Every page from `path` on, by the `Link` of each.
-async fn walk(app: &TestApp, path: &str) -> Vec<Vec<String>> {
+pub(crate) async fn walk(app: &TestApp, path: &str) -> Vec<Vec<String>> {
     let (mut pages, mut next) = (Vec::new(), Some(path.to_owned()));
     while let Some(path) = next {
         let answer = app.get(&path).send().await.expect(200);
@@ -70,7 +70,7 @@ async fn videos_of_the_same_millisecond_are_neither_repeated_nor_skipped() {
 #[tokio::test]
 async fn a_page_has_1_to_100_items() {
     let app = TestApp::start().await;
-    for path in ["/api/v1/videos", "/api/v1/videos/popular", "/api/v1/search?q=a"] {
+    for path in ["/api/v1/videos", "/api/v1/videos/popular", "/api/v1/videos/trending", "/api/v1/search?q=a"] {
         let and = if path.contains('?') { '&' } else { '?' };
         for good in ["1", "100"] {
             app.get(&format!("{path}{and}limit={good}")).send().await.expect(200);
@@ -152,35 +152,11 @@ async fn search_pages_by_links() {
 }
 
 #[tokio::test]
-async fn the_most_viewed_come_first() {
-    let app = TestApp::start().await;
-    let ada = app.user("ada").await;
-    publish(&app, &ada, &["once", "twice", "never"]).await;
-    let page = app.get("/api/v1/videos").send().await.json();
-    let id = |title: &str| {
-        let items = page["items"].as_array().expect("items");
-        let video = items.iter().find(|video| video["title"] == title).expect("listed");
-        text(&video["id"]).to_owned()
-    };
-    for title in ["twice", "once", "twice"] {
-        app.post(&format!("/api/v1/videos/{}/views", id(title))).send().await.expect(204);
-    }
-    // The cached list may be this old.
-    app.clock.advance(Duration::from_secs(6));
-    let answer = app.get("/api/v1/videos/popular?limit=2").send().await.expect(200);
-    assert_eq!(["twice", "once"], *titles(&answer.json()));
-    let same = app.get("/api/v1/videos/popular?limit=2").header("if-none-match", answer.header("etag")).send().await;
-    same.expect(304);
-    assert_eq!("invalid_query", app.get("/api/v1/videos/popular?cursor=x").send().await.problem(400));
-    app.finish().await;
-}
-
-#[tokio::test]
 async fn what_is_hidden_leaves_every_list_at_once() {
     let app = TestApp::start().await;
     let ada = app.user("ada").await;
     let video = app.ready(&ada, "A film", "public").await;
-    let lists = ["/api/v1/videos", "/api/v1/videos/popular", "/api/v1/search?q=film"];
+    let lists = ["/api/v1/videos", "/api/v1/videos/popular", "/api/v1/videos/trending", "/api/v1/search?q=film"];
     let listed = async || {
         let mut listed = Vec::new();
         for list in lists {
@@ -188,11 +164,11 @@ async fn what_is_hidden_leaves_every_list_at_once() {
         }
         listed
     };
-    assert_eq!([1, 1, 1], *listed().await);
+    assert_eq!([1, 1, 1, 1], *listed().await);
     let path = format!("/api/v1/videos/{}", text(&video["id"]));
     let private = serde_json::json!({"visibility": "private"});
     app.patch(&path).by(&ada).header("if-match", "*").json(&private).send().await.expect(200);
-    assert_eq!([0, 0, 0], *listed().await);
+    assert_eq!([0, 0, 0, 0], *listed().await);
     app.get(&path).send().await.expect(404);
     app.finish().await;
 }

@@ -12,6 +12,8 @@ mod full_disk;
 mod points;
 #[cfg(feature = "failpoints")]
 mod process;
+#[cfg(feature = "failpoints")]
+mod views;
 
 #[cfg(not(feature = "failpoints"))]
 #[test]

@@ -55,6 +55,8 @@ impl Program {
             .env("VID_WORKER__HEARTBEAT_MS", "150")
             .env("VID_WORKER__SWEEP_MS", "200")
             .env("VID_WORKER__RETRY_BASE_MS", "50")
+            // Clients say where they come from.
+            .env("VID_RATE_LIMITS__TRUSTED_PROXIES", "127.0.0.1")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped());
@@ -84,6 +86,12 @@ impl Program {
     pub(crate) fn wait_for_death(&mut self) {
         let status = self.wait();
         assert_eq!(Some(9), status.signal(), "it died by {status}");
+    }
+
+    /// Kills it, whatever it is doing.
+    pub(crate) fn kill(&mut self) {
+        self.signal(Signal::KILL);
+        self.wait_for_death();
     }
 
     /// Asks the program to stop, as an operator would, and waits until it has.
@@ -272,6 +280,28 @@ impl Client {
             *read = get.send().await.expect("the server answers").status().as_u16();
         }
         (status, problem["code"].as_str().unwrap_or_default().to_owned(), reads)
+    }
+
+    /// Watches the video from the network of that number.
+    pub(crate) async fn view(&self, server: &Program, viewer: u64) {
+        let url = format!("http://{}/api/v1/videos/{}/views", server.address, self.video);
+        let request = self.http.post(url).header("x-forwarded-for", format!("198.51.100.{viewer}"));
+        assert_eq!(204, request.send().await.expect("the server answers").status(), "a view");
+    }
+
+    /// The views that the database knows of.
+    pub(crate) async fn views(&self, server: &Program) -> u64 {
+        let video = self.get(server, &format!("/videos/{}", self.video)).await;
+        video["views"].as_u64().expect("a number")
+    }
+
+    /// Waits until the database knows of so many views, at most for `bound`.
+    pub(crate) async fn wait_for_views(&self, server: &Program, views: u64, bound: Duration) {
+        let begun = Instant::now();
+        while self.views(server).await < views {
+            assert!(begun.elapsed() < bound, "views are not written");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     async fn get(&self, server: &Program, path: &str) -> Value {

@@ -66,13 +66,14 @@ pub(super) fn finish(db: &Connection, id: VideoId) -> rusqlite::Result<bool> {
     let Some(pk) = pk else { return Ok(false) };
     forget_records(db, id)?;
     // Children before their parents. Indexes (source_pk, name), sources_video, objects_video,
-    // prefixes_video, uploads_video.
+    // prefixes_video, uploads_video, the primary key of video_viewers.
     for sql in [
         "DELETE FROM renditions WHERE source_pk IN (SELECT pk FROM sources WHERE video_pk = :pk)",
         "DELETE FROM sources WHERE video_pk = :pk",
         "DELETE FROM objects WHERE video_pk = :pk",
         "DELETE FROM prefixes WHERE video_pk = :pk",
         "DELETE FROM uploads WHERE video_pk = :pk",
+        "DELETE FROM video_viewers WHERE video_pk = :pk",
         "DELETE FROM videos WHERE pk = :pk",
     ] {
         db.prepare_cached(sql)?.execute(named_params! {":pk": pk})?;

@@ -3,6 +3,7 @@
 use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension, Row, named_params};
 
+use crate::catalog::sqlite::sparing_lists;
 use crate::catalog::{CatalogError, Video, VideoStatus};
 use crate::clock::Timestamp;
 use crate::id::{RenditionId, SourceId, VideoId};
@@ -367,7 +368,7 @@ impl RenditionStore for SqliteStore {
     }
 
     async fn publish_rendition(&self, command: PublishRendition, causes: Causes) -> Result<(), CatalogError> {
-        self.settlement("publish a rendition", causes, move |db, leased_now, _| {
+        self.settlement("publish a rendition", causes, move |db, leased_now, effects| {
             demand_held(db, command.fence, leased_now)?;
             let rendition = find_rendition(db, command.rendition)?;
             demand_current(db, rendition.source)?;
@@ -379,11 +380,10 @@ impl RenditionStore for SqliteStore {
             for object in &command.objects {
                 insert_object(db, rendition.video, object, command.now)?;
             }
-            match is_first {
-                true => set_video_ready(db, &rendition, command.now)?,
-                false => prefer_hls(db, &rendition, command.now)?,
-            }
-            Ok(())
+            Ok(sparing_lists(db, rendition.video, effects, || match is_first {
+                true => set_video_ready(db, &rendition, command.now),
+                false => prefer_hls(db, &rendition, command.now),
+            })?)
         })
         .await
     }
@@ -475,9 +475,9 @@ impl RenditionStore for SqliteStore {
     }
 
     async fn settle_video(&self, command: SettleVideo, causes: Causes) -> Result<(), CatalogError> {
-        self.settlement("settle a video", causes, move |db, leased_now, _| {
+        self.settlement("settle a video", causes, move |db, leased_now, effects| {
             demand_held(db, command.fence, leased_now)?;
-            Ok(settle(db, &command)?)
+            Ok(sparing_lists(db, command.video, effects, || settle(db, &command))?)
         })
         .await
     }

@@ -7,8 +7,11 @@ use crate::cache::CacheTier;
 use crate::clock::Clock;
 use crate::entropy::Entropy;
 use crate::jobs::dispatcher::Dispatcher;
+use crate::keys::KeyRing;
 use crate::notify::Notify;
+use crate::platform::settings::RateLimitSettings;
 use crate::platform::{OpenError, Settings};
+use crate::rate_limit::{LimitError, RateLimit};
 
 /// Nothing; there is no such value.
 #[derive(Debug)]
@@ -27,11 +30,24 @@ impl RedisParts {
         match self.0 {}
     }
 
-    pub(in crate::platform) fn cache(&self, _: &Settings, _: &Arc<dyn Clock>) -> Result<Arc<dyn CacheTier>, OpenError> {
+    pub(in crate::platform) fn cache(
+        &mut self,
+        _: &Settings,
+        _: &Arc<dyn Clock>,
+    ) -> Result<Arc<dyn CacheTier>, OpenError> {
         match self.0 {}
     }
 
     pub(in crate::platform) fn notify(&mut self, _: Option<Arc<dyn Notify>>) -> Arc<dyn Notify> {
+        match self.0 {}
+    }
+
+    pub(in crate::platform) fn rate_limit(
+        &mut self,
+        _: &RateLimitSettings,
+        _: &KeyRing,
+        _: &Arc<dyn Clock>,
+    ) -> Result<Arc<dyn RateLimit>, LimitError> {
         match self.0 {}
     }
 

@@ -11,7 +11,7 @@ pub(super) use absent::RedisParts;
 pub(super) use present::RedisParts;
 
 use crate::platform::OpenError;
-use crate::platform::settings::{DispatcherChoice, Settings};
+use crate::platform::settings::{DispatcherChoice, LimitsChoice, Settings};
 
 /// Whether the settings name a Redis.
 fn is_wanted(settings: &Settings) -> Result<bool, OpenError> {
@@ -19,6 +19,10 @@ fn is_wanted(settings: &Settings) -> Result<bool, OpenError> {
     if settings.worker.dispatcher == DispatcherChoice::Redis && !named {
         let message = "`redis` needs redis.url".to_owned();
         return Err(OpenError::Setting { setting: "worker.dispatcher", message });
+    }
+    if settings.rate_limits.back_end == LimitsChoice::Redis && !named {
+        let message = "`redis` needs redis.url".to_owned();
+        return Err(OpenError::Setting { setting: "rate_limits.back_end", message });
     }
     Ok(named)
 }

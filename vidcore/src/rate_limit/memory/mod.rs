@@ -1,9 +1,8 @@
 //! Limits within one process, by governor.
 
-use std::collections::HashMap;
 use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -11,10 +10,12 @@ use governor::middleware::StateInformationMiddleware;
 use governor::{Quota, RateLimiter};
 
 use crate::clock::Clock;
-use crate::rate_limit::{Decision, LimitError, Policy, RateLimit, Subject};
+use crate::rate_limit::{Budget, Decision, LimitError, Policy, RateLimit, Subject, refuse_oversized};
 
+mod by_policy;
 mod store;
 
+use by_policy::ByPolicy;
 use store::{Ask, BudgetStore, Intent};
 
 /// Subjects kept per policy before new ones share budgets.
@@ -30,7 +31,7 @@ const SWEEP_FROM: usize = 1024;
 const SWEEP_APART: Duration = Duration::from_secs(1);
 
 /// The contract's precondition of `check`.
-const AT_LEAST_ONE: &str = "check is given at least one policy";
+const AT_LEAST_ONE: &str = "check is given at least one budget";
 
 /// Budgets in this process's memory.
 ///
@@ -42,7 +43,7 @@ const AT_LEAST_ONE: &str = "check is given at least one policy";
 pub struct MemoryRateLimit {
     clock: Arc<dyn Clock>,
     max_subjects: usize,
-    by_policy: RwLock<HashMap<Policy, Arc<Budgets>>>,
+    by_policy: ByPolicy<Budgets>,
 }
 
 /// The budgets of every subject under one policy.
@@ -70,7 +71,7 @@ impl MemoryRateLimit {
 
     /// As [`new`](Self::new), with another number of subjects per policy. Default 262,144.
     pub fn with_max_subjects(clock: Arc<dyn Clock>, max_subjects: usize) -> Self {
-        Self { clock, max_subjects, by_policy: RwLock::default() }
+        Self { clock, max_subjects, by_policy: ByPolicy::default() }
     }
 
     /// How many subjects are kept under `policy` now.
@@ -78,46 +79,61 @@ impl MemoryRateLimit {
         self.budgets(policy).store.count()
     }
 
-    fn budgets(&self, policy: &Policy) -> Arc<Budgets> {
-        if let Some(found) = self.by_policy.read().unwrap_or_else(PoisonError::into_inner).get(policy) {
-            return Arc::clone(found);
+    /// What [`check`](RateLimit::check) does, for callers that are not async.
+    ///
+    /// # Errors
+    /// [`LimitError::CostAboveBurst`].
+    ///
+    /// # Panics
+    /// If `budgets` is empty.
+    pub fn decide(&self, budgets: &[Budget], cost: u32) -> Result<Decision, LimitError> {
+        refuse_oversized(budgets, cost)?;
+        let Some(cost) = NonZeroU32::new(cost) else {
+            let state = self.looks(budgets, NonZeroU32::MIN).reduce(Decision::stricter);
+            return Ok(Decision { allowed: true, retry_after: None, ..state.expect(AT_LEAST_ONE) });
+        };
+        if let [alone] = budgets {
+            return Ok(self.budgets(&alone.policy).take(&alone.subject, cost));
         }
-        let mut by_policy = self.by_policy.write().unwrap_or_else(PoisonError::into_inner);
-        let make = || Arc::new(Budgets::new(policy.clone(), Arc::clone(&self.clock), self.max_subjects));
-        Arc::clone(by_policy.entry(policy.clone()).or_insert_with(make))
+        let mut verdict: Option<Decision> = None;
+        for (at, budget) in budgets.iter().enumerate() {
+            let decision = self.budgets(&budget.policy).take(&budget.subject, cost);
+            if !decision.allowed {
+                // What the budgets before it have given goes back. Meanwhile another call may have been
+                // refused for it; never was one admitted too many.
+                for taken in &budgets[..at] {
+                    self.budgets(&taken.policy).give_back(&taken.subject, cost);
+                }
+                let others = self.looks(&budgets[at + 1..], cost).filter(|look| !look.allowed);
+                return Ok(others.fold(decision, Decision::stricter));
+            }
+            verdict = Some(match verdict {
+                Some(verdict) => verdict.stricter(decision),
+                None => decision,
+            });
+        }
+        Ok(verdict.expect(AT_LEAST_ONE))
+    }
+
+    /// What a call of this cost would find in each budget.
+    fn looks<'a>(&'a self, budgets: &'a [Budget], cost: NonZeroU32) -> impl Iterator<Item = Decision> + 'a {
+        budgets.iter().map(move |budget| self.budgets(&budget.policy).look(&budget.subject, cost))
+    }
+
+    fn budgets(&self, policy: &Policy) -> &Budgets {
+        let make = || Budgets::new(policy.clone(), Arc::clone(&self.clock), self.max_subjects);
+        self.by_policy.get_or_make(policy, make)
     }
 }
 
 #[async_trait]
 impl RateLimit for MemoryRateLimit {
-    async fn check(&self, subject: &Subject, policies: &[Policy], cost: u32) -> Result<Decision, LimitError> {
-        let budgets: Vec<_> = policies.iter().map(|policy| self.budgets(policy)).collect();
-        budgets.iter().try_for_each(|budgets| budgets.refuse_oversized(cost))?;
-        let Some(cost) = NonZeroU32::new(cost) else {
-            let state = budgets.iter().map(|budgets| budgets.state(subject)).reduce(Decision::stricter);
-            return Ok(Decision { allowed: true, retry_after: None, ..state.expect(AT_LEAST_ONE) });
-        };
-        // All are looked at first, so that a call one policy refuses takes nothing from the others;
-        // only calls at the very same time can still come between the look and the taking.
-        if budgets.len() > 1 {
-            let looks = budgets.iter().map(|budgets| budgets.ask(subject, Intent::Look, cost));
-            if let Some(refusal) = looks.filter(|look| !look.allowed).reduce(Decision::stricter) {
-                return Ok(refusal);
-            }
-        }
-        let mut verdict: Option<Decision> = None;
-        for budgets in &budgets {
-            let decision = budgets.ask(subject, Intent::Take, cost);
-            if !decision.allowed {
-                return Ok(decision);
-            }
-            verdict = [verdict, Some(decision)].into_iter().flatten().reduce(Decision::stricter);
-        }
-        Ok(verdict.expect(AT_LEAST_ONE))
+    async fn check(&self, budgets: &[Budget], cost: u32) -> Result<Decision, LimitError> {
+        self.decide(budgets, cost)
     }
 
-    async fn state(&self, subject: &Subject, policies: &[Policy]) -> Result<Vec<Decision>, LimitError> {
-        Ok(policies.iter().map(|policy| self.budgets(policy).state(subject)).collect())
+    async fn state(&self, budgets: &[Budget]) -> Result<Vec<Decision>, LimitError> {
+        Ok(self.looks(budgets, NonZeroU32::MIN).collect())
     }
 }
 
@@ -139,32 +155,40 @@ impl Budgets {
         }
     }
 
-    fn refuse_oversized(&self, cost: u32) -> Result<(), LimitError> {
-        let burst = self.policy.burst();
-        if cost <= burst {
-            return Ok(());
-        }
-        Err(LimitError::CostAboveBurst { policy: self.policy.name().to_owned(), cost, burst })
-    }
-
-    fn ask(&self, subject: &Subject, intent: Intent, cost: NonZeroU32) -> Decision {
+    fn take(&self, subject: &Subject, cost: NonZeroU32) -> Decision {
         self.housekeep();
-        let ask = Ask { subject: *subject, intent };
-        // Read before governor reads it: time that passes in between only lengthens the wait.
-        let asked_at = self.clock.monotonic();
-        match self.limiter.check_key_n(&ask, cost).expect("the cost was compared with the burst") {
-            Ok(left) => self.decision(left.remaining_burst_capacity(), None),
-            Err(until) => self.decision(self.state(subject).remaining, Some(until.wait_time_from(asked_at))),
+        match self.ask(subject, Intent::Take, cost) {
+            Ok(left) => self.decision(left, None),
+            Err(wait) => self.decision(self.remaining(subject), Some(wait)),
         }
     }
 
-    /// What one call would find, with the numbers as they are before it.
-    fn state(&self, subject: &Subject) -> Decision {
-        let asked_at = self.clock.monotonic();
-        match self.limiter.check_key(&Ask { subject: *subject, intent: Intent::Look }) {
+    /// What a call would find, with the numbers as they are before it.
+    fn look(&self, subject: &Subject, cost: NonZeroU32) -> Decision {
+        self.housekeep();
+        match self.ask(subject, Intent::Look, cost) {
             // The snapshot counts what is left after the call that looks.
-            Ok(left) => self.decision(left.remaining_burst_capacity() + 1, None),
-            Err(until) => self.decision(0, Some(until.wait_time_from(asked_at))),
+            Ok(left) => self.decision(left + cost.get(), None),
+            Err(wait) => self.decision(self.remaining(subject), Some(wait)),
+        }
+    }
+
+    fn give_back(&self, subject: &Subject, cost: NonZeroU32) {
+        self.store.give_back(*subject, self.policy.period() * cost.get());
+    }
+
+    /// Calls that would be admitted now.
+    fn remaining(&self, subject: &Subject) -> u32 {
+        self.ask(subject, Intent::Look, NonZeroU32::MIN).map_or(0, |left| left + 1)
+    }
+
+    /// How many calls are left after this one, or how long it would have to wait.
+    fn ask(&self, subject: &Subject, intent: Intent, cost: NonZeroU32) -> Result<u32, Duration> {
+        let ask = Ask { subject: *subject, intent };
+        match self.limiter.check_key_n(&ask, cost).expect("the cost was compared with the burst") {
+            Ok(left) => Ok(left.remaining_burst_capacity()),
+            // The wait ends at a fixed time; should that have come since, it is as short as can be.
+            Err(until) => Err(until.wait_time_from(self.clock.monotonic()).max(Duration::from_nanos(1))),
         }
     }
 
@@ -181,7 +205,10 @@ impl Budgets {
     /// Now and then forgets the subjects whose budget is full again. Sweeping when their number has
     /// doubled makes it a constant share of the work, however many there are.
     fn housekeep(&self) {
-        if !self.checks.fetch_add(1, Ordering::Relaxed).is_multiple_of(LOOK_EVERY) {
+        // Counts that two threads make at once may become one: this is no number that anybody relies on.
+        let checks = self.checks.load(Ordering::Relaxed);
+        self.checks.store(checks.wrapping_add(1), Ordering::Relaxed);
+        if !checks.is_multiple_of(LOOK_EVERY) {
             return;
         }
         if self.store.count() >= self.sweep_from.load(Ordering::Relaxed).min(self.max_subjects) && self.is_sweep_due() {

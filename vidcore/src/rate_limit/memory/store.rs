@@ -1,9 +1,10 @@
 //! Where budgets are kept: governor's concurrent map, with looks that take nothing and a bound.
 
 use std::collections::hash_map::RandomState;
-use std::hash::BuildHasher;
+use std::hash::{BuildHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use governor::nanos::Nanos;
 use governor::state::StateStore;
@@ -32,10 +33,20 @@ pub(super) enum Intent {
 }
 
 /// Whose budget it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Holder {
     Own(Subject),
     Shared(u64),
+}
+
+impl Hash for Holder {
+    /// The kind is left out: a budget has a lot of room for one that it is mistaken for at first sight.
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        match self {
+            Self::Own(subject) => subject.hash(state),
+            Self::Shared(number) => state.write_u64(*number),
+        }
+    }
 }
 
 /// Budgets by subject; clones are handles to the same ones.
@@ -66,6 +77,20 @@ impl BudgetStore {
         self.inner.is_closed.store(is_closed, Ordering::Relaxed);
         if is_closed {
             self.inner.was_ever_closed.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Undoes a taking that moved the time at which the budget is whole by `taken`.
+    pub(super) fn give_back(&self, subject: Subject, taken: Duration) {
+        let (holder, _) = self.find(subject);
+        let taken = Nanos::from(taken);
+        if self.inner.budgets.contains_key(&holder) {
+            let given = |state: Option<Nanos>| match state {
+                Some(whole_at) => Ok(((), whole_at.saturating_sub(taken))),
+                None => Err(()),
+            };
+            // A budget that nothing was taken from stays as it is.
+            let _ = self.inner.budgets.measure_and_replace(&holder, given);
         }
     }
 

@@ -16,7 +16,7 @@ mod embedded {
 }
 
 /// The schema version this program expects.
-pub const SCHEMA_VERSION: u32 = 8;
+pub const SCHEMA_VERSION: u32 = 9;
 
 /// How long between two looks at a schema that another process migrates.
 const WAIT_STEP: Duration = Duration::from_millis(50);
@@ -109,5 +109,58 @@ mod tests {
     fn the_expected_version_is_that_of_the_newest_migration() {
         let newest = embedded::migrations::runner().get_migrations().iter().map(refinery::Migration::version).max();
         assert_eq!(Some(SCHEMA_VERSION), newest.map(|version| u32::try_from(version).expect("small")));
+    }
+
+    /// Nobody knows when they came: evenly since the video was published, as good as SQL can tell.
+    #[test]
+    fn views_from_before_there_were_scores_are_worth_what_an_even_stream_is() {
+        const DAY_MS: f64 = 86_400_000.0;
+        let mut connection = Connection::open_in_memory().expect("memory");
+        let before = embedded::migrations::runner().set_target(refinery::Target::Version(8));
+        before.run(&mut connection).expect("an empty file");
+        let wall = crate::clock::Clock::now(&crate::clock::SystemClock::new()).as_millis();
+        let insert = "INSERT INTO videos (id, owner_pk, title, description, tags, visibility, status, playback_kind,
+                views, created_at_ms, updated_at_ms, published_at_ms)
+            VALUES (randomblob(16), 1, '', '', '[]', 'public', 'ready', 'file', ?, ?, ?, ?)";
+        connection
+            .execute(
+                "INSERT INTO users (pk, id, email, handle, display_name, password_hash, created_at_ms, updated_at_ms)
+                 VALUES (1, randomblob(16), 'a@example.org', 'a', 'a', 'none', 0, 0)",
+                [],
+            )
+            .expect("a user");
+        let videos = [(1, 0), (0, 5), (1000, 30), (1001, 30), (3, 30), (5_000_000, 3650), (1000, 1)];
+        for (views, age_days) in videos {
+            let published = wall - age_days * DAY_MS as i64;
+            connection.execute(insert, [views, published, published, published]).expect("a video");
+        }
+        embedded::migrations::runner().run(&mut connection).expect("the newest schema");
+        let mut statement = connection.prepare("SELECT score_day, score_week, score_trending FROM videos ORDER BY pk");
+        let scores: Vec<[Option<f64>; 3]> = statement
+            .as_mut()
+            .expect("the columns are there")
+            .query_map([], |row| Ok([row.get(0)?, row.get(1)?, row.get(2)?]))
+            .and_then(Iterator::collect)
+            .expect("rows");
+        let since_landmark = (wall - 1_767_225_600_000) as f64;
+        for ((views, age_days), scores) in videos.into_iter().zip(scores) {
+            let age = age_days as f64 * DAY_MS;
+            for (score, half_life, penalty) in [
+                (scores[0], DAY_MS / 3.0, 0.0),
+                (scores[1], 7.0 * DAY_MS / 3.0, 0.0),
+                (scores[2], DAY_MS / 4.0, (1.0 + age_days as f64).log2()),
+            ] {
+                let faded = (age / (half_life / std::f64::consts::LN_2)).max(1.0).log2();
+                let expected = since_landmark / half_life + (views as f64).log2() - faded - penalty;
+                match score {
+                    None => assert_eq!(0, views),
+                    Some(score) => assert!((score - expected).abs() < 0.3, "{views}, {age_days}: {score}, {expected}"),
+                }
+            }
+        }
+        let left: i64 = connection
+            .query_row("SELECT count(*) FROM sqlite_schema WHERE name = 'powers'", [], |row| row.get(0))
+            .expect("the schema");
+        assert_eq!(0, left);
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
+use crate::catalog::popularity::RankingKind;
 use crate::catalog::{CatalogError, OwnerScope, PatchVideo, TrashVideo, Video, VideoPatch, VideoStatus, Visibility};
 use crate::id::{UserId, VideoId};
 use crate::jobs::{JobFilter, JobState, MEDIA_QUEUE, VIDEO_QUEUE};
@@ -11,11 +12,17 @@ use crate::page::Position;
 use crate::store::Causes;
 use crate::testkit::videos::VideoHarness;
 
+mod lists;
 mod purging;
+mod ranking;
 mod searching;
+mod viewing;
 
+pub use lists::*;
 pub use purging::*;
+pub use ranking::*;
 pub use searching::*;
+pub use viewing::*;
 
 /// Runs every claim about a `CatalogStore` as a test of the module `$name`; `$harness` is a future of
 /// `Option<VideoHarness>`, `None` where the back end's service is missing.
@@ -57,8 +64,27 @@ macro_rules! catalog_store_contract {
                 pages_neither_repeat_nor_skip_at_equal_times,
                 pages_do_not_move_when_videos_are_published_in_between,
                 an_owners_lists_hold_what_their_scope_says,
-                the_popular_list_is_sorted_by_views,
                 views_count_open_videos_alone_and_leave_the_version,
+                a_viewer_counts_once_within_the_window_and_again_after_it,
+                viewers_and_videos_count_apart,
+                a_viewer_whom_two_processes_saw_counts_once,
+                a_batch_that_is_sent_again_counts_nothing_twice,
+                a_view_from_the_future_does_not_stop_the_counting,
+                viewers_are_forgotten_once_their_window_is_over,
+                the_order_by_score_is_that_of_the_decayed_views,
+                a_batch_is_worth_what_its_views_are,
+                the_popular_list_is_sorted_by_views,
+                what_is_new_trends_before_what_is_old,
+                pages_of_a_ranking_neither_repeat_nor_skip,
+                a_hidden_video_is_on_no_page_of_any_ranking,
+                a_ranking_is_made_anew_after_its_time_and_not_before,
+                of_many_who_want_a_ranking_one_makes_it,
+                a_ranking_is_gone_after_its_time,
+                the_id_of_a_ranking_is_never_given_out_again,
+                a_ranking_is_found_under_its_own_kind_alone,
+                an_empty_ranking_is_not_kept,
+                what_can_change_no_public_list_drops_none,
+                what_changes_a_public_list_drops_it,
                 a_search_finds_the_beginning_of_the_last_word,
                 a_search_ignores_case_and_diacritics,
                 query_grammar_typed_by_a_person_is_text,
@@ -230,7 +256,7 @@ pub async fn trashing_hides_a_video_and_kills_its_links(h: &VideoHarness) {
     assert_eq!(video.version + 1, trashed.version);
     assert!(trashed.deleted_at.is_some() && trashed.purge_at > trashed.deleted_at && !trashed.is_open());
     assert!(h.store.public_videos(None, 10).await.expect("the store answers").is_empty());
-    assert!(h.store.popular_videos(10).await.expect("the store answers").is_empty());
+    assert!(ranked(h, RankingKind::Trending).await.is_empty());
     assert_eq!(HashSet::from([video.id]), owned(h, owner, OwnerScope::Trash).await);
 }
 
@@ -355,7 +381,9 @@ pub async fn the_public_list_holds_listed_videos_alone(h: &VideoHarness) {
     trash(h, &trashed).await;
     let public = h.store.public_videos(None, 10).await.expect("the store answers");
     assert_eq!(vec![listed.id], ids(&public));
-    assert_eq!(vec![listed.id], ids(&h.store.popular_videos(10).await.expect("the store answers")));
+    for kind in RankingKind::ALL {
+        assert_eq!(vec![listed.id], ranked(h, kind).await);
+    }
 }
 
 /// Every page of the public list, each `limit` long.
@@ -420,35 +448,4 @@ pub async fn an_owners_lists_hold_what_their_scope_says(h: &VideoHarness) {
     let after = Position { sort: first[0].created_at.as_millis(), id: *first[0].id.as_bytes() };
     let second = h.store.videos_of(owner, OwnerScope::Own, Some(after), 5).await.expect("the store answers");
     assert_eq!(HashSet::from([listed.id, draft.id]), ids(&first).into_iter().chain(ids(&second)).collect());
-}
-
-/// Most views first, whatever came first.
-pub async fn the_popular_list_is_sorted_by_views(h: &VideoHarness) {
-    let owner = h.user().await;
-    let mut by_views = Vec::new();
-    for views in [1, 3, 0, 2] {
-        let video = h.listed(owner, "Watched").await;
-        for _ in 0..views {
-            assert!(h.store.count_view(video.id).await.expect("the store answers"));
-        }
-        by_views.push((views, video.id));
-    }
-    by_views.sort_by_key(|&(views, _)| std::cmp::Reverse(views));
-    let popular = h.store.popular_videos(3).await.expect("the store answers");
-    assert_eq!(by_views[..3].iter().map(|&(_, id)| id).collect::<Vec<_>>(), ids(&popular));
-    assert_eq!(3, popular[0].views);
-}
-
-/// A count is no change that an editor would have to hear of.
-pub async fn views_count_open_videos_alone_and_leave_the_version(h: &VideoHarness) {
-    let owner = h.user().await;
-    let video = h.listed(owner, "Watched").await;
-    assert!(h.store.count_view(video.id).await.expect("the store answers"));
-    assert_eq!(Video { views: 1, ..video.clone() }, h.video(video.id).await);
-    let draft = h.draft(owner, "Draft").await;
-    let closed = change(h, &h.listed(owner, "Closed").await, seen_by(Visibility::Private)).await;
-    let gone = trash(h, &video).await;
-    for id in [draft.id, closed.id, gone.id, VideoId::new(h.now(), h.entropy())] {
-        assert!(!h.store.count_view(id).await.expect("the store answers"), "{id}");
-    }
 }

@@ -6,9 +6,9 @@ use vidcore::id::VideoId;
 use vidcore::jobs::{JobActor, JobQuery, JobState, JobView, QueueName};
 use vidcore::page::{MAX_PAGE, PageLimit};
 
-use super::output::{Column, Form, rows, text};
 use super::watch::WatchFlag;
 use super::{CommandError, name, queue_name};
+use crate::cli::output::{Column, Form, rows, text};
 
 /// What of a job's error a list shows, in characters; `show` shows all of it.
 const ERROR_SHOWN: usize = 80;

@@ -3,7 +3,6 @@
 //! Whoever holds the folder may do what an administrator may; no account is needed and no server.
 
 mod list;
-mod output;
 mod pause;
 mod queues;
 mod replay;
@@ -16,8 +15,8 @@ use vidcore::Platform;
 use vidcore::id::JobId;
 use vidcore::jobs::{QueueName, is_name};
 
-use self::output::Form;
-use super::{CommandError, printable, say, visit};
+use super::output::Form;
+use super::{CommandError, say, visit};
 use crate::config::Config;
 
 /// `vidserver jobs` with what follows.

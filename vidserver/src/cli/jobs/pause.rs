@@ -3,8 +3,8 @@
 use vidcore::Platform;
 use vidcore::jobs::{JobActor, QueueName};
 
-use super::output::Form;
 use super::{CommandError, say};
+use crate::cli::output::Form;
 
 pub(super) async fn run(platform: &Platform, queue: &QueueName, paused: bool, form: Form) -> Result<(), CommandError> {
     let stats = platform.jobs().set_paused(JobActor::Operator, queue, paused, None).await?.into_inner();

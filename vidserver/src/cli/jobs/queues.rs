@@ -5,8 +5,8 @@ use vidcore::Platform;
 use vidcore::jobs::{JobActor, QueueStats};
 
 use super::CommandError;
-use super::output::{Column, Form, moment, rows};
 use super::watch::WatchFlag;
+use crate::cli::output::{Column, Form, moment, rows};
 
 /// How to look.
 #[derive(Debug, Clone, Copy, Args)]

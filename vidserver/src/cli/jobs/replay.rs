@@ -5,8 +5,8 @@ use vidcore::Platform;
 use vidcore::id::VideoId;
 use vidcore::jobs::{JobActor, JobError, JobQuery, QueueName, Replay};
 
-use super::output::Form;
 use super::{CommandError, name, queue_name, say};
+use crate::cli::output::Form;
 
 /// Which dead jobs.
 #[derive(Debug, Args)]

@@ -4,8 +4,8 @@ use vidcore::Platform;
 use vidcore::id::JobId;
 use vidcore::jobs::{AttemptView, JobActor, JobView, JobWithHistory};
 
-use super::output::{Column, Form, moment, rows, text};
 use super::{CommandError, say};
+use crate::cli::output::{Column, Form, moment, rows, text};
 
 const HISTORY: [Column<AttemptView>; 6] = [
     ("TOKEN", |attempt| text(attempt.token.map(|token| token.to_string()).as_deref())),

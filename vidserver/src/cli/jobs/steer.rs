@@ -4,8 +4,8 @@ use vidcore::Platform;
 use vidcore::id::JobId;
 use vidcore::jobs::{JobActor, JobState, JobView};
 
-use super::output::Form;
 use super::{CommandError, say};
+use crate::cli::output::Form;
 
 pub(super) async fn retry(platform: &Platform, id: JobId, form: Form) -> Result<(), CommandError> {
     let job = platform.jobs().retry(JobActor::Operator, id, None).await?.into_inner();

@@ -6,8 +6,8 @@ use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 use vidcore::jobs::JobError;
 
-use super::output::Form;
 use super::{CommandError, say};
+use crate::cli::output::Form;
 
 /// Moves to the upper left corner and clears what is below, so that nothing scrolls away.
 const REDRAW: &str = "\u{1b}[H\u{1b}[J";

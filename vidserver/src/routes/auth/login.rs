@@ -9,7 +9,7 @@ use serde::Deserialize;
 use utoipa::ToSchema;
 use vidcore::auth::SignedIn;
 
-use crate::extract::{Json, Keyed};
+use crate::extract::{CallerAddress, Json, Keyed};
 use crate::problem::{Problem, ProblemBody};
 use crate::routes::{ApiState, render};
 
@@ -39,9 +39,13 @@ pub struct Login {
         (status = 422, description = "`invalid_body`, `idempotency_key_reused`", body = ProblemBody, content_type = "application/problem+json"),
     )
 )]
-pub(crate) async fn login(State(state): State<ApiState>, keyed: Keyed<Json<Login>>) -> Result<Response, Problem> {
+pub(crate) async fn login(
+    State(state): State<ApiState>,
+    CallerAddress(address): CallerAddress,
+    keyed: Keyed<Json<Login>>,
+) -> Result<Response, Problem> {
     let Json(Login { email, password }) = keyed.body;
     let running = state.in_progress.begin(keyed.key, &email.trim().to_lowercase())?;
-    let signed_in = state.platform.auth().login(&email, password, running.key()).await?.into_inner();
+    let signed_in = state.platform.auth().login_from(address, &email, password, running.key()).await?.into_inner();
     Ok(render::secret(StatusCode::OK, &signed_in))
 }

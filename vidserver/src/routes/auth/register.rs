@@ -8,7 +8,7 @@ use serde::Deserialize;
 use utoipa::ToSchema;
 use vidcore::auth::{RegisterInput, SignedIn};
 
-use crate::extract::{Json, Keyed};
+use crate::extract::{CallerAddress, Json, Keyed};
 use crate::problem::{Problem, ProblemBody};
 use crate::routes::{ApiState, render};
 
@@ -30,11 +30,12 @@ pub struct Registration(#[garde(skip)] pub RegisterInput);
 )]
 pub(crate) async fn register(
     State(state): State<ApiState>,
+    CallerAddress(address): CallerAddress,
     keyed: Keyed<Json<Registration>>,
 ) -> Result<Response, Problem> {
     let Json(Registration(input)) = keyed.body;
     let caller = input.email.trim().to_lowercase();
     let running = state.in_progress.begin(keyed.key, &caller)?;
-    let signed_in = state.platform.auth().register(input, running.key()).await?.into_inner();
+    let signed_in = state.platform.auth().register_from(address, input, running.key()).await?.into_inner();
     Ok(render::secret(StatusCode::CREATED, &signed_in))
 }

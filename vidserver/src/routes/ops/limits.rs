@@ -1,14 +1,13 @@
 //! `GET /limits`
 
-use axum::extract::{Request, State};
+use axum::extract::State;
 use axum::response::Response;
 use http::StatusCode;
 use serde::Serialize;
 use utoipa::ToSchema;
 use vidcore::rate_limit::Decision;
 
-use crate::extract::MaybeCaller;
-use crate::middleware::admission::address;
+use crate::extract::{CallerAddress, MaybeCaller};
 use crate::problem::{Problem, ProblemBody};
 use crate::routes::{ApiState, render};
 
@@ -46,11 +45,10 @@ pub struct Limits {
 pub(crate) async fn limits(
     State(state): State<ApiState>,
     MaybeCaller(actor): MaybeCaller,
-    request: Request,
+    CallerAddress(address): CallerAddress,
 ) -> Result<Response, Problem> {
-    let address = address(&state.platform, &request);
     let found = state.platform.limiter().state(actor.map(|actor| actor.user), address).await;
-    let items = found.map_err(Problem::internal)?.iter().map(view).collect();
+    let items = found?.iter().map(view).collect();
     Ok(render::secret(StatusCode::OK, &Limits { items }))
 }
 

@@ -2,9 +2,10 @@
 
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
-use vidcore::rate_limit::RouteClass;
+use vidcore::rate_limit::{CostlyCall, RouteClass};
 
-use crate::middleware::admission::limited;
+use crate::middleware::admission::{limited, limited_by_cost};
+use crate::middleware::load::{Costly, gated};
 use crate::routes::ApiState;
 
 pub mod create;
@@ -18,6 +19,7 @@ pub mod restore;
 pub mod search;
 pub mod status;
 pub mod trash;
+pub mod trending;
 pub mod view;
 
 /// The routes of this folder under `/api/v1`.
@@ -25,6 +27,7 @@ pub(crate) fn router() -> OpenApiRouter<ApiState> {
     let reads = OpenApiRouter::new()
         .routes(routes!(list::list))
         .routes(routes!(popular::popular))
+        .routes(routes!(trending::trending))
         .routes(routes!(get::get))
         .routes(routes!(status::status))
         .routes(routes!(renditions::renditions))
@@ -34,9 +37,11 @@ pub(crate) fn router() -> OpenApiRouter<ApiState> {
         .routes(routes!(create::create))
         .routes(routes!(patch::patch))
         .routes(routes!(trash::trash))
-        .routes(routes!(restore::restore))
-        .routes(routes!(process::process));
+        .routes(routes!(restore::restore));
+    let process = OpenApiRouter::new().routes(routes!(process::process));
+    let search = gated(OpenApiRouter::new().routes(routes!(search::search)), Costly::Search);
     limited(reads, RouteClass::Read)
         .merge(limited(writes, RouteClass::Write))
-        .merge(limited(OpenApiRouter::new().routes(routes!(search::search)), RouteClass::Search))
+        .merge(limited_by_cost(process, RouteClass::Write, |_| Some(CostlyCall::ProcessVideo)))
+        .merge(limited_by_cost(search, RouteClass::Search, search::cost))
 }

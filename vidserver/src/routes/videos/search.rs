@@ -1,6 +1,6 @@
 //! `GET /search`
 
-use axum::extract::State;
+use axum::extract::{Request, State};
 use axum::response::Response;
 use garde::Validate;
 use http::Uri;
@@ -10,6 +10,7 @@ use vidcore::catalog::CatalogError;
 use vidcore::catalog::view::VideoView;
 use vidcore::invalid::FieldProblem;
 use vidcore::page::Page;
+use vidcore::rate_limit::CostlyCall;
 
 use crate::extract::{IfNoneMatch, Query};
 use crate::problem::{FieldError, Problem, ProblemBody, code};
@@ -56,6 +57,12 @@ pub(crate) async fn search(
     let found = state.platform.catalog().search(&q, cursor.as_deref(), paging::limit(limit)).await;
     let page = found.map_err(refusal)?;
     Ok(render::cached_page(&page, state.platform.links(), &uri, &held, Audience::Everybody))
+}
+
+/// A page with a cursor is a later one. Seen before the query is parsed: anything like a cursor counts.
+pub(super) fn cost(request: &Request) -> Option<CostlyCall> {
+    let query = request.uri().query().unwrap_or_default();
+    query.split('&').any(|pair| pair.starts_with("cursor=")).then_some(CostlyCall::SearchFurther)
 }
 
 /// What the library finds wrong with the text is wrong with a parameter here, not with a body.

@@ -82,6 +82,11 @@ impl RedisCache {
         })
     }
 
+    /// Ends the connection: from now on it is away.
+    pub fn close(&self) {
+        self.link.close();
+    }
+
     /// Whether the server is asked as usual, or known to be away.
     pub fn is_answering(&self) -> bool {
         self.link.is_closed()

@@ -1,5 +1,8 @@
 //! Rate limits: the contract on every back end, the limiter's choice of policies, client addresses.
 
+#![cfg(feature = "testkit")]
+
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,18 +10,23 @@ use std::time::Duration;
 use proptest::prelude::*;
 use vidcore::clock::ManualClock;
 use vidcore::id::UserId;
-use vidcore::platform::settings::{LimitSettings, RateLimitSettings};
+use vidcore::platform::settings::{CostSettings, LimitSettings, RateLimitSettings};
 use vidcore::rate_limit::{
-    IpSubject, LimitConfigError, LimitError, Limiter, MemoryRateLimit, RateLimit, RouteClass, Subject, SubjectKind,
-    TrustedProxies,
+    AccountSubject, CostlyCall, IpSubject, LimitConfigError, LimitError, Limiter, MemoryRateLimit, RateLimit,
+    RouteClass, Subject, SubjectKind, TrustedProxies,
 };
-use vidcore::testkit::rate_limit::{RateLimitHarness, policy, replay, user};
+use vidcore::testkit::rate_limit::{RateLimitHarness, budget, policy, replay, user};
 
 vidcore::rate_limit_contract!(memory, async { Some(memory_harness()) });
+vidcore::rate_limit_contract!(fallback_to_all_of_memory, async { Some(fallback::harness(&fallback::away())) });
+
+mod client_address;
+mod fallback;
+#[cfg(all(feature = "sqlite", feature = "redis"))]
+mod redis;
 
 fn memory_harness() -> RateLimitHarness {
-    let clock = ManualClock::default();
-    RateLimitHarness { limits: Arc::new(MemoryRateLimit::new(Arc::new(clock.clone()))), clock }
+    RateLimitHarness::of_one_process(|clock| Arc::new(MemoryRateLimit::new(clock)))
 }
 
 fn ip(text: &str) -> IpAddr {
@@ -53,7 +61,7 @@ async fn subjects_whose_budget_is_full_are_forgotten() {
     let policy = policy("read.address", 100, 60, 50);
     for round in 0..20 {
         for n in 0..1000 {
-            limits.check(&address(round * 1000 + n), std::slice::from_ref(&policy), 1).await.expect("answers");
+            limits.check(&[budget(&address(round * 1000 + n), &policy)], 1).await.expect("answers");
         }
         clock.advance(Duration::from_secs(60));
     }
@@ -64,35 +72,35 @@ async fn subjects_whose_budget_is_full_are_forgotten() {
 async fn a_flood_of_subjects_does_not_grow_memory_without_bound_or_lift_a_limit() {
     let clock = ManualClock::default();
     let limits = MemoryRateLimit::with_max_subjects(Arc::new(clock.clone()), 1000);
-    let policies = [policy("read.address", 10, 3600, 5)];
+    let policy = policy("read.address", 10, 3600, 5);
     let veteran = address(u32::MAX);
-    limits.check(&veteran, &policies, 1).await.expect("answers");
+    limits.check(&[budget(&veteran, &policy)], 1).await.expect("answers");
     for n in 0..10_000 {
-        limits.check(&address(n), &policies, 1).await.expect("answers");
+        limits.check(&[budget(&address(n), &policy)], 1).await.expect("answers");
     }
     // 256 checks may pass between two looks at the number, and 256 budgets are shared.
-    assert!(limits.subjects(&policies[0]) <= 1000 + 256 + 256);
-    assert_eq!(4, limits.state(&veteran, &policies).await.expect("answers")[0].remaining);
-    assert!(!limits.check(&address(20_000), &policies, 5).await.expect("answers").allowed);
+    assert!(limits.subjects(&policy) <= 1000 + 256 + 256);
+    assert_eq!(4, limits.state(&[budget(&veteran, &policy)]).await.expect("answers")[0].remaining);
+    assert!(!limits.check(&[budget(&address(20_000), &policy)], 5).await.expect("answers").allowed);
 }
 
 #[tokio::test]
 async fn a_subject_that_had_to_share_does_not_get_a_fresh_burst_afterwards() {
     let clock = ManualClock::default();
     let limits = MemoryRateLimit::with_max_subjects(Arc::new(clock.clone()), 1000);
-    let policies = [policy("read.address", 10, 3600, 5)];
+    let policy = policy("read.address", 10, 3600, 5);
     for n in 0..3000 {
-        limits.check(&address(n), &policies, 1).await.expect("answers");
+        limits.check(&[budget(&address(n), &policy)], 1).await.expect("answers");
     }
     // A budget goes one period after it is whole again: what took one call has gone, what was shared
     // was taken from often and has not.
     clock.advance(Duration::from_secs(2 * 720));
     for _ in 0..512 {
-        limits.state(&address(0), &policies).await.expect("answers");
-        limits.check(&address(1), &policies, 1).await.expect("answers");
+        limits.state(&[budget(&address(0), &policy)]).await.expect("answers");
+        limits.check(&[budget(&address(1), &policy)], 1).await.expect("answers");
     }
-    assert!(limits.subjects(&policies[0]) < 1000);
-    let late = limits.state(&address(2999), &policies).await.expect("answers");
+    assert!(limits.subjects(&policy) < 1000);
+    let late = limits.state(&[budget(&address(2999), &policy)]).await.expect("answers");
     assert!(late[0].remaining < 5, "a newcomer starts with what its shared budget has left");
 }
 
@@ -106,15 +114,15 @@ fn addresses_are_counted_by_network() {
     assert_ne!(IpSubject::from(ip("2001:db8::1")), IpSubject::from(ip("2001:db8:0:1::1")));
 }
 
+/// These policies, where every call costs 1; the others are written to be unlimited.
 fn settings(policies: &[(&str, u32, u64, u32)]) -> RateLimitSettings {
-    let policies = policies
-        .iter()
-        .map(|(name, limit, window_s, burst)| {
-            let limit = LimitSettings { limit: *limit, window_s: *window_s, burst: *burst };
-            ((*name).to_owned(), limit)
-        })
-        .collect();
-    RateLimitSettings { policies, trusted_proxies: Vec::new() }
+    let mut settings = RateLimitSettings::unlimited();
+    settings.costs = CostSettings { process_video: 1, search_further: 1 };
+    settings.policies.extend(policies.iter().map(|(name, limit, window_s, burst)| {
+        let limit = LimitSettings { limit: *limit, window_s: *window_s, burst: *burst };
+        ((*name).to_owned(), limit.into())
+    }));
+    settings
 }
 
 fn limiter(policies: &[(&str, u32, u64, u32)]) -> Limiter {
@@ -137,13 +145,13 @@ fn the_default_settings_are_valid_and_hold_a_hundred_writes_an_hour() {
 
 #[test]
 fn every_problem_of_the_settings_is_named_at_once() {
-    let mut settings =
-        settings(&[("write.user", 5, 60, 9), ("wrote.user", 5, 60, 1), ("read.robot", 5, 60, 1), ("read", 5, 60, 1)]);
+    let wrong = ["wrote.user", "read.robot", "read", "login.user", "write.account"].map(|name| (name, 5, 60, 1));
+    let mut settings = settings(&[wrong.as_slice(), &[("write.user", 5, 60, 9)]].concat());
     settings.trusted_proxies = vec!["10.0.0.0/33".to_owned(), "10.0.0.0/8".to_owned()];
     let error = Limiter::new(Arc::new(MemoryRateLimit::new(Arc::new(ManualClock::default()))), &settings);
     let Err(LimitConfigError { problems }) = error else { panic!("the settings are refused") };
-    assert_eq!(5, problems.len(), "{problems:?}");
-    for name in ["write.user", "wrote.user", "read.robot", "read", "10.0.0.0/33"] {
+    assert_eq!(7, problems.len(), "{problems:?}");
+    for name in ["write.user", "wrote.user", "read.robot", "read", "login.user", "write.account", "10.0.0.0/33"] {
         assert!(problems.iter().any(|problem| problem.contains(name)), "{name}: {problems:?}");
     }
 }
@@ -154,13 +162,28 @@ fn a_cost_no_policy_of_the_class_can_admit_is_refused_at_start() {
     assert!(limiter.require_cost(RouteClass::Write, 5).is_ok());
     assert!(matches!(limiter.require_cost(RouteClass::Write, 6), Err(LimitError::CostAboveBurst { burst: 5, .. })));
     assert!(limiter.require_cost(RouteClass::Read, 1000).is_ok());
+    assert_eq!(1, limiter.cost(CostlyCall::ProcessVideo));
+
+    for (process_video, wrong) in [(1, false), (5, false), (0, true), (6, true)] {
+        let mut settings = settings(&[("write.user", 10, 60, 5)]);
+        settings.costs.process_video = process_video;
+        let limits = Arc::new(MemoryRateLimit::new(Arc::new(ManualClock::default())));
+        let problems = Limiter::new(limits, &settings).err().map(|error| error.problems).unwrap_or_default();
+        assert_eq!(wrong, problems.iter().any(|problem| problem.starts_with("costs.process_video: ")), "{problems:?}");
+    }
 }
 
 #[tokio::test]
-async fn a_class_without_a_policy_is_not_limited() {
+async fn only_what_is_written_to_be_unlimited_is_not_limited() {
     let limiter = limiter(&[("write.user", 10, 60, 5)]);
     assert_eq!(None, limiter.check(RouteClass::Read, ada(), ip("192.0.2.1"), 1).await.expect("answers"));
     assert_eq!(None, limiter.check(RouteClass::Write, None, ip("192.0.2.1"), 1).await.expect("answers"));
+
+    let silent = RateLimitSettings { policies: BTreeMap::new(), ..RateLimitSettings::default() };
+    let limits = Arc::new(MemoryRateLimit::new(Arc::new(ManualClock::default())));
+    let limiter = Limiter::new(limits, &silent).expect("valid settings");
+    let decision = limiter.check(RouteClass::Write, ada(), ip("192.0.2.1"), 1).await.expect("answers");
+    assert_eq!(Some(100), decision.map(|decision| decision.limit()));
 }
 
 #[tokio::test]
@@ -190,11 +213,84 @@ async fn many_users_of_one_address_share_its_limit() {
 
 #[tokio::test]
 async fn the_state_names_every_policy_of_the_caller() {
-    let limiter = limiter(&[("write.user", 10, 60, 5), ("read.address", 10, 60, 5), ("login.user", 10, 60, 5)]);
+    let limiter = limiter(&[("write.user", 10, 60, 5), ("read.address", 10, 60, 5), ("upload.user", 10, 60, 5)]);
     limiter.check(RouteClass::Write, ada(), ip("192.0.2.1"), 2).await.expect("answers");
     let state = limiter.state(ada(), ip("192.0.2.1")).await.expect("answers");
     let numbers: Vec<_> = state.iter().map(|state| (state.policy.name(), state.remaining)).collect();
-    assert_eq!(vec![("login.user", 5), ("read.address", 5), ("write.user", 3)], numbers);
+    assert_eq!(vec![("read.address", 5), ("upload.user", 5), ("write.user", 3)], numbers);
+}
+
+fn account(n: u8) -> AccountSubject {
+    AccountSubject::from_hash([n; 16])
+}
+
+async fn may_sign_in(limiter: &Limiter, account: AccountSubject, address: &str) -> bool {
+    let decision = limiter.check_login(account, ip(address)).await.expect("answers");
+    decision.is_none_or(|decision| decision.allowed)
+}
+
+#[tokio::test]
+async fn guesses_at_one_account_are_counted_together_wherever_they_come_from() {
+    let limiter = limiter(&[("login.account", 10, 600, 5)]);
+    for n in 0..10 {
+        assert_eq!(n < 5, may_sign_in(&limiter, account(1), &format!("198.51.100.{n}")).await);
+    }
+    assert!(may_sign_in(&limiter, account(2), "198.51.100.0").await);
+}
+
+#[tokio::test]
+async fn an_attacker_cannot_lock_the_owner_out_of_a_familiar_address() {
+    let limiter = limiter(&[("login.account", 10, 600, 5), ("login.familiar", 10, 600, 5)]);
+    limiter.remember_login(account(1), ip("2001:db8::1")).await;
+    for n in 0..100 {
+        may_sign_in(&limiter, account(1), &format!("198.51.100.{n}")).await;
+    }
+    // Anywhere in the owner's network, and nowhere else; and what the owner may is bounded as well.
+    assert!(!may_sign_in(&limiter, account(1), "2001:db8:0:1::1").await);
+    for n in 0..10 {
+        assert_eq!(n < 5, may_sign_in(&limiter, account(1), &format!("2001:db8::{n}")).await);
+    }
+}
+
+#[tokio::test]
+async fn a_locked_account_opens_again_within_minutes() {
+    let clock = ManualClock::default();
+    let limits = Arc::new(MemoryRateLimit::new(Arc::new(clock.clone())));
+    let limiter = Limiter::new(limits, &RateLimitSettings::default()).expect("the defaults are valid");
+    for _ in 0..100 {
+        may_sign_in(&limiter, account(1), "198.51.100.1").await;
+    }
+    let refused = limiter.check_login(account(1), ip("198.51.100.2")).await.expect("answers").expect("limited");
+    let wait = refused.retry_after.expect("a refusal says when");
+    assert!(!refused.allowed && wait <= Duration::from_secs(120), "{wait:?}");
+    clock.advance(wait);
+    assert!(may_sign_in(&limiter, account(1), "198.51.100.2").await);
+}
+
+#[tokio::test]
+async fn an_address_stays_familiar_for_ninety_days() {
+    let clock = ManualClock::default();
+    let limits = Arc::new(MemoryRateLimit::new(Arc::new(clock.clone())));
+    let limiter = Limiter::new(limits, &settings(&[("login.account", 2, 60, 1), ("login.familiar", 50, 60, 5)]));
+    let limiter = limiter.expect("valid settings");
+    limiter.remember_login(account(1), ip("192.0.2.1")).await;
+    limiter.remember_login(account(1), ip("192.0.2.1")).await;
+    clock.advance(Duration::from_secs(90 * 86_400 - 1));
+    for _ in 0..5 {
+        assert!(may_sign_in(&limiter, account(1), "192.0.2.1").await);
+    }
+    clock.advance(Duration::from_secs(1));
+    assert!(may_sign_in(&limiter, account(1), "192.0.2.1").await);
+    assert!(!may_sign_in(&limiter, account(1), "192.0.2.1").await);
+}
+
+#[tokio::test]
+async fn registrations_of_one_account_are_counted_together() {
+    let limiter = limiter(&[("register.account", 10, 600, 5)]);
+    for n in 0..10 {
+        let decision = limiter.check_register(account(1)).await.expect("answers").expect("limited");
+        assert_eq!((n < 5, "register.account"), (decision.allowed, decision.policy.name()));
+    }
 }
 
 fn proxies(texts: &[&str]) -> TrustedProxies {
