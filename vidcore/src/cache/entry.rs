@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::cache::Cached;
 use crate::cache::generation::{Generation, Stripe};
+use crate::clock::Timestamp;
 use crate::entropy::{Entropy, EntropyExt};
 
 /// An estimate of what moka and this module keep per entry besides key and value, in bytes.
@@ -33,6 +34,8 @@ pub(super) struct Entry<T> {
 /// When a value is fresh, and for how long it may serve when it is not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Life {
+    /// When its load began, by the wall clock of the process that loaded it.
+    pub(super) loaded_at: Timestamp,
     pub(super) fresh_until: Duration,
     pub(super) usable_until: Duration,
     /// How long its load took.

@@ -20,6 +20,7 @@ use crate::cache::stats::{LoadOutcome, SharedLookup};
 use crate::cache::tier::{Claim, ClaimMode, Place, Stored, Ticket, TierError};
 use crate::cache::wire::Parcel;
 use crate::cache::{Cached, LEASE, LoadError};
+use crate::clock::Timestamp;
 use crate::entropy::EntropyExt;
 
 /// How often it is looked whether another process's load has ended. Real time: it runs elsewhere.
@@ -56,16 +57,17 @@ where
         {
             return leader.finish(Ok(entry.value.clone()));
         }
-        self.refresh_in_background(leader, load).await;
+        self.refresh_in_background(leader, None, load).await;
     }
 
-    /// The same, where callers may have been answered already.
-    pub(super) async fn refresh_in_background<F>(self: Arc<Self>, leader: Leader<T, E>, load: F)
+    /// The same, where callers may have been answered already with what was loaded at `due`: that is not
+    /// taken again.
+    pub(super) async fn refresh_in_background<F>(self: Arc<Self>, leader: Leader<T, E>, due: Option<Timestamp>, load: F)
     where
         F: Future<Output = Result<Option<T>, E>> + Send + 'static,
     {
         let duty = match &self.parts.shared {
-            Some(shared) if !self.is_deaf() => self.ask(&leader, shared).await,
+            Some(shared) if !self.is_deaf() => self.ask(&leader, due, shared).await,
             _ => Duty::Load(None),
         };
         match (duty, &self.parts.shared) {
@@ -87,23 +89,36 @@ where
 
     /// Looks at the shared tier until it has the value, this process holds the lease, or there is no
     /// use in waiting.
-    async fn ask(&self, leader: &Leader<T, E>, shared: &SharedTier) -> Duty {
+    async fn ask(&self, leader: &Leader<T, E>, due: Option<Timestamp>, shared: &SharedTier) -> Duty {
         let place = Place { cache: self.options.name, key: leader.key() };
         let (holder, began) = (u64::from_le_bytes(self.parts.entropy.bytes()), self.now());
-        let mut has_waited = false;
+        let mut is_counted = false;
+        let mut count = |lookup| {
+            if !std::mem::replace(&mut is_counted, true) {
+                self.counters.shared(lookup);
+            }
+        };
         loop {
             let found = match shared.look(place, self.generations.required(leader.stripe())).await {
                 Ok(Some(found)) => found,
                 Ok(None) => {
-                    self.counters.shared(SharedLookup::Behind);
+                    count(SharedLookup::Behind);
                     return Duty::Bypass;
                 }
                 Err(error) => return self.trouble(&error),
             };
             let is_there = found.is_some();
-            let mode = match self.take(leader, found).await {
-                Some(Freshness::Fresh | Freshness::DueEarly) => return Duty::None,
-                Some(Freshness::Stale | Freshness::Expired) => ClaimMode::Refresh,
+            let life = self.take(leader, found).await;
+            match life.as_ref().map(|life| life.freshness(self.now())) {
+                Some(Freshness::Fresh | Freshness::DueEarly) => count(SharedLookup::Hit),
+                Some(Freshness::Stale) => count(SharedLookup::StaleHit),
+                Some(Freshness::Expired) => {}
+                None if is_there => self.counters.shared(SharedLookup::Unreadable),
+                None => {}
+            }
+            let mode = match life {
+                Some(life) if self.is_fresh(&life) && due.is_none_or(|due| life.loaded_at > due) => return Duty::None,
+                Some(_) => ClaimMode::Refresh,
                 // What cannot be read is replaced: to look again would find it again.
                 None if is_there => ClaimMode::Refresh,
                 None => ClaimMode::UnlessThere,
@@ -113,9 +128,7 @@ where
                 // It came just now: what it is and how old is looked at like any other.
                 Ok(Claim::There(_)) => {}
                 Ok(Claim::Lead(ticket)) => {
-                    if !has_waited {
-                        self.counters.shared(SharedLookup::Miss);
-                    }
+                    count(SharedLookup::Miss);
                     return Duty::Load(Some(ticket));
                 }
                 // Another process refreshes what was good enough here.
@@ -125,39 +138,36 @@ where
                     return Duty::Load(Some(ticket));
                 }
                 Ok(Claim::Wait(_)) => {
-                    if !std::mem::replace(&mut has_waited, true) {
-                        self.counters.shared(SharedLookup::Wait);
-                    }
+                    count(SharedLookup::Wait);
                     tokio::time::sleep(self.parts.jitter(POLL)).await;
                 }
             }
         }
     }
 
+    fn is_fresh(&self, life: &Life) -> bool {
+        life.freshness(self.now()) == Freshness::Fresh
+    }
+
     /// Keeps what the shared tier had, and answers with it unless it is too old. `None` if there is
     /// nothing that can be read.
-    async fn take(&self, leader: &Leader<T, E>, found: Option<Bytes>) -> Option<Freshness> {
-        let Some(parcel) = Parcel::from_bytes(found?) else {
-            self.counters.shared(SharedLookup::Unreadable);
-            return None;
-        };
+    async fn take(&self, leader: &Leader<T, E>, found: Option<Bytes>) -> Option<Life> {
+        let parcel = Parcel::from_bytes(found?)?;
         let now = self.now();
         // A clock that is behind the loader's makes it younger at most by that much, and the tier's own
         // time to live holds.
         let age = self.parts.clock.now().since(parcel.loaded_at);
         let life = Life {
+            loaded_at: parcel.loaded_at,
             fresh_until: now + parcel.fresh_for.saturating_sub(age),
             usable_until: now + parcel.usable_for.saturating_sub(age),
             load_time: parcel.load_time,
         };
-        let freshness = life.freshness(now);
-        if freshness != Freshness::Expired {
-            let is_fresh = freshness == Freshness::Fresh;
-            self.counters.shared(if is_fresh { SharedLookup::Hit } else { SharedLookup::StaleHit });
+        if life.freshness(now) != Freshness::Expired {
             leader.answer(Ok(parcel.value.clone()), life.usable_until);
             self.keep(leader, parcel.value, life).await;
         }
-        Some(freshness)
+        Some(life)
     }
 
     /// Counts a failure of the tier, which is no failure of the read.
@@ -194,6 +204,7 @@ where
         };
         let parcel = self.parcel(value, loaded_at, load_time);
         let life = Life {
+            loaded_at,
             fresh_until: started_at + parcel.fresh_for,
             usable_until: started_at + parcel.usable_for,
             load_time,
@@ -226,12 +237,7 @@ where
         leader.finish(Ok(entry.value.clone()));
     }
 
-    fn parcel(
-        &self,
-        value: Option<Arc<Cached<T>>>,
-        loaded_at: crate::clock::Timestamp,
-        load_time: Duration,
-    ) -> Parcel<T> {
+    fn parcel(&self, value: Option<Arc<Cached<T>>>, loaded_at: Timestamp, load_time: Duration) -> Parcel<T> {
         let (ttl, stale) = match value {
             Some(_) => (self.options.ttl, self.options.stale),
             // That there is nothing is not served a moment longer than it is believed.

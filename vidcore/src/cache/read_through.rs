@@ -249,7 +249,7 @@ where
         let Some(leader) = leader else { return };
         self.counters.refresh(freshness == Freshness::DueEarly);
         leader.answer(Ok(entry.value.clone()), entry.life.usable_until);
-        tokio::spawn(Arc::clone(self).refresh_in_background(leader, load));
+        tokio::spawn(Arc::clone(self).refresh_in_background(leader, Some(entry.life.loaded_at), load));
     }
 
     /// When this process looks at the shared tier again.

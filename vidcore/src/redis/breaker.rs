@@ -7,7 +7,7 @@ use crate::clock::Clock;
 use crate::entropy::{Entropy, EntropyExt};
 
 /// Failures in a row that open it: one may be a connection that was cut, three are not.
-const OPENS_AT: u32 = 3;
+pub(super) const OPENS_AT: u32 = 3;
 
 /// The first pause, and the longest. Each is drawn from its upper half, so that a fleet does not come
 /// back in step; after the server's return it is noticed within the longest.

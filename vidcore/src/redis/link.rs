@@ -2,19 +2,24 @@
 //! to be away.
 
 use std::fmt;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use ::redis::aio::{ConnectionManager, ConnectionManagerConfig};
-use ::redis::{FromRedisValue, RedisError};
+use ::redis::{Client, FromRedisValue, RedisError};
 
 use crate::clock::Clock;
-use crate::redis::breaker::{Breaker, Turn};
+use crate::redis::breaker::{Breaker, OPENS_AT, Turn};
 use crate::redis::{RedisServer, is_refusal, timed_out};
 
 /// Pauses between attempts to connect, from the first to the longest; each is drawn at random.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+
+/// Another connection is tried when the breaker opens, and after so many further failures: not after each,
+/// as connecting may take longer than one call is waited for.
+const RENEWED_EVERY: u32 = 10;
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +41,10 @@ pub(crate) struct Link {
 struct Inner {
     /// Until the link is closed.
     connection: RwLock<Option<ConnectionManager>>,
+    client: Client,
+    config: ConnectionManagerConfig,
+    /// Since the last answer.
+    failures: AtomicU32,
     breaker: Breaker,
     patience: Duration,
     name: &'static str,
@@ -57,9 +66,18 @@ impl Link {
             .set_min_delay(FIRST_PAUSE)
             .set_max_delay(LONGEST_PAUSE)
             .set_number_of_retries(3);
-        let connection = ConnectionManager::new_lazy_with_config(server.client.clone(), config)?;
-        let breaker = Breaker::new(clock, Arc::clone(&server.entropy));
-        Ok(Self { inner: Arc::new(Inner { connection: RwLock::new(Some(connection)), breaker, patience, name }) })
+        let client = server.client.clone();
+        let connection = ConnectionManager::new_lazy_with_config(client.clone(), config.clone())?;
+        let inner = Inner {
+            connection: RwLock::new(Some(connection)),
+            client,
+            config,
+            failures: AtomicU32::new(0),
+            breaker: Breaker::new(clock, Arc::clone(&server.entropy)),
+            patience,
+            name,
+        };
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// Runs `command` over the connection.
@@ -82,17 +100,22 @@ impl Link {
         let answer = tokio::time::timeout(*patience, command(&mut connection)).await;
         match answer.unwrap_or_else(|_| Err(timed_out())) {
             Ok(value) => {
+                self.inner.failures.store(0, Ordering::Relaxed);
                 self.note(breaker.succeeded(), None);
                 Ok(value)
             }
             // A server that refuses is there.
             Err(error) if is_refusal(&error) => {
+                self.inner.failures.store(0, Ordering::Relaxed);
                 self.note(breaker.succeeded(), None);
                 Err(LinkError::Redis(error))
             }
             Err(error) => {
                 metrics::counter!("vid_redis_failures_total", "connection" => self.inner.name).increment(1);
                 self.note(breaker.failed(), Some(&error));
+                if self.inner.failures.fetch_add(1, Ordering::Relaxed) % RENEWED_EVERY == OPENS_AT - 1 {
+                    self.renew();
+                }
                 Err(LinkError::Redis(error))
             }
         }
@@ -101,6 +124,16 @@ impl Link {
     /// Ends the connection. From now on the server is not asked.
     pub(crate) fn close(&self) {
         drop(self.inner.connection.write().unwrap_or_else(PoisonError::into_inner).take());
+    }
+
+    /// Begins anew with another connection: a network that lost one without telling anybody answers on that
+    /// one never again.
+    fn renew(&self) {
+        let Inner { client, config, .. } = &*self.inner;
+        let Ok(fresh) = ConnectionManager::new_lazy_with_config(client.clone(), config.clone()) else { return };
+        if let Some(connection) = self.inner.connection.write().unwrap_or_else(PoisonError::into_inner).as_mut() {
+            *connection = fresh;
+        }
     }
 
     fn connection(&self) -> Option<ConnectionManager> {

@@ -59,6 +59,7 @@ macro_rules! cache_fleet_contract {
                 what_is_older_than_a_change_that_was_heard_of_is_neither_taken_nor_kept,
                 what_was_loaded_before_a_change_is_not_stored_after_it,
                 a_value_past_its_time_is_refreshed_by_one_of_several,
+                a_value_near_its_end_is_refreshed_though_the_tier_has_it_still,
                 a_leader_that_dies_is_followed_by_one_other,
                 a_leader_that_fails_keeps_nobody_waiting_for_its_lease,
                 an_entry_that_cannot_be_read_is_replaced,
@@ -212,6 +213,11 @@ pub async fn eight_processes_with_a_hundred_callers_each_cause_one_load(h: &Flee
         assert_eq!("v", text(&joined(caller).await));
     }
     assert_eq!((1, 1), (loads(&nodes), gate.arrivals()));
+    for node in &nodes {
+        let stats = node.cache.stats();
+        let looks = stats.shared_hits + stats.shared_misses + stats.shared_waits + stats.shared_behind;
+        assert_eq!((1, 1), (stats.misses, looks), "each is counted once");
+    }
 }
 
 /// See the name.
@@ -305,6 +311,27 @@ pub async fn a_value_past_its_time_is_refreshed_by_one_of_several(h: &FleetHarne
     until(|| nodes.iter().all(|node| node.lenient.loads_under_way() == 0)).await;
     assert_eq!(1, gate.arrivals());
     h.clock.advance(STALE + TTL);
+}
+
+/// See the name: a load that takes a fifth of its value's life is begun early by most of a hundred calls.
+pub async fn a_value_near_its_end_is_refreshed_though_the_tier_has_it_still(h: &FleetHarness) {
+    let (node, clock) = (h.node(), h.clock.clone());
+    let lenient = Place { cache: crate::testkit::cache::LENIENT, key: "k" };
+    let slow = async move {
+        clock.advance(TTL / 5);
+        Ok(Some("old".to_owned()))
+    };
+    node.lenient.get_or_load("k", slow).await.expect("loads");
+    tier::until(async || h.tier.look(lenient).await.expect("the tier answers").bytes.is_some()).await;
+    // Its life is counted from the start of its load, and drawn from 9 s to 11 s.
+    h.clock.advance(TTL.mul_f64(0.69));
+    let mut read = String::new();
+    for _ in 0..100 {
+        read = node.ask_lenient("k", Ok(Some("new"))).await.expect("there is a value");
+        until(|| node.lenient.loads_under_way() == 0).await;
+    }
+    assert_eq!("new", read);
+    assert_eq!(2, node.lenient.stats().loads);
 }
 
 /// See the name.

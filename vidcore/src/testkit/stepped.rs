@@ -57,12 +57,20 @@ pub struct SteppedTier {
     inner: Mutex<Arc<dyn CacheTier>>,
     steps: Steps,
     is_away: AtomicBool,
+    /// Cloned by each call that is carried out.
+    at_work: Arc<()>,
+}
+
+/// A call that is carried out, until it is dropped.
+struct Call {
+    tier: Arc<dyn CacheTier>,
+    _at_work: Arc<()>,
 }
 
 impl SteppedTier {
     /// `inner`, whose calls are held at `steps`.
     pub fn new(inner: Arc<dyn CacheTier>, steps: Steps) -> Self {
-        Self { inner: Mutex::new(inner), steps, is_away: AtomicBool::new(false) }
+        Self { inner: Mutex::new(inner), steps, is_away: AtomicBool::new(false), at_work: Arc::default() }
     }
 
     /// Whether it answers.
@@ -75,15 +83,22 @@ impl SteppedTier {
         std::mem::replace(&mut self.inner.lock().unwrap_or_else(PoisonError::into_inner), inner)
     }
 
+    /// Whether the tier behind it is carrying out a call.
+    pub fn is_at_work(&self) -> bool {
+        Arc::strong_count(&self.at_work) > 1
+    }
+
     /// The tier, once the call is let go.
-    async fn begin(&self) -> Result<Arc<dyn CacheTier>, TierError> {
+    async fn begin(&self) -> Result<Call, TierError> {
         self.steps.pause().await;
         self.answers()?;
-        Ok(Arc::clone(&self.inner.lock().unwrap_or_else(PoisonError::into_inner)))
+        let tier = Arc::clone(&self.inner.lock().unwrap_or_else(PoisonError::into_inner));
+        Ok(Call { tier, _at_work: Arc::clone(&self.at_work) })
     }
 
     /// The answer, once it is let go.
-    async fn end<T>(&self, answer: Result<T, TierError>) -> Result<T, TierError> {
+    async fn end<T>(&self, call: Call, answer: Result<T, TierError>) -> Result<T, TierError> {
+        drop(call);
         self.steps.pause().await;
         self.answers()?;
         answer
@@ -98,31 +113,45 @@ impl SteppedTier {
 #[deny(clippy::missing_trait_methods)]
 impl CacheTier for SteppedTier {
     async fn look(&self, place: Place<'_>) -> Result<Look, TierError> {
-        self.end(self.begin().await?.look(place).await).await
+        let call = self.begin().await?;
+        let answer = call.tier.look(place).await;
+        self.end(call, answer).await
     }
 
     async fn claim(&self, place: Place<'_>, mode: ClaimMode, holder: u64, lease: Duration) -> Result<Claim, TierError> {
-        self.end(self.begin().await?.claim(place, mode, holder, lease).await).await
+        let call = self.begin().await?;
+        let answer = call.tier.claim(place, mode, holder, lease).await;
+        self.end(call, answer).await
     }
 
     async fn store(&self, place: Place<'_>, ticket: &Ticket, bytes: Bytes, ttl: Duration) -> Result<Stored, TierError> {
-        self.end(self.begin().await?.store(place, ticket, bytes, ttl).await).await
+        let call = self.begin().await?;
+        let answer = call.tier.store(place, ticket, bytes, ttl).await;
+        self.end(call, answer).await
     }
 
     async fn give_up(&self, place: Place<'_>, ticket: &Ticket) -> Result<(), TierError> {
-        self.end(self.begin().await?.give_up(place, ticket).await).await
+        let call = self.begin().await?;
+        let answer = call.tier.give_up(place, ticket).await;
+        self.end(call, answer).await
     }
 
     async fn applied(&self) -> Result<Option<i64>, TierError> {
-        self.end(self.begin().await?.applied().await).await
+        let call = self.begin().await?;
+        let answer = call.tier.applied().await;
+        self.end(call, answer).await
     }
 
     async fn apply(&self, batch: Batch<'_>) -> Result<Option<i64>, TierError> {
-        self.end(self.begin().await?.apply(batch).await).await
+        let call = self.begin().await?;
+        let answer = call.tier.apply(batch).await;
+        self.end(call, answer).await
     }
 
     async fn reset(&self, caches: &[&str], up_to: i64) -> Result<(), TierError> {
-        self.end(self.begin().await?.reset(caches, up_to).await).await
+        let call = self.begin().await?;
+        let answer = call.tier.reset(caches, up_to).await;
+        self.end(call, answer).await
     }
 }
 
