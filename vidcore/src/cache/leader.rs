@@ -29,6 +29,18 @@ const POLL: Duration = Duration::from_millis(20);
 /// How long a refresh that failed is not tried again.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
+/// What one look at the shared tier found.
+pub(super) enum Glance<T> {
+    /// A fresh value, or that there is none.
+    Fresh(Option<Arc<Cached<T>>>),
+    /// That the tier has nothing.
+    Missing,
+    /// That the tier does not answer.
+    Away,
+    /// Nothing that would do; or there is no tier.
+    None,
+}
+
 /// What the leader has to do after the shared tier was asked.
 enum Duty {
     /// Nothing: the tier had it, or another process is loading and what there was is good enough.
@@ -44,8 +56,34 @@ where
     T: Serialize + DeserializeOwned + Send + Sync + 'static,
     E: Error + Send + Sync + 'static,
 {
+    /// One look at the shared tier.
+    pub(super) async fn glance(&self, leader: &Leader<T, E>) -> Glance<T> {
+        let Some(shared) = self.parts.shared.as_ref().filter(|_| !self.is_deaf()) else { return Glance::None };
+        let place = Place { cache: self.options.name, key: leader.key() };
+        let required = self.generations.required(leader.stripe());
+        let look = match shared.tier().look(place).await {
+            Ok(look) => look,
+            Err(error) => {
+                self.trouble(&error);
+                return Glance::Away;
+            }
+        };
+        if look.applied.is_none_or(|applied| applied < required) {
+            return Glance::None;
+        }
+        let Some(bytes) = look.bytes else { return Glance::Missing };
+        let Some(parcel) = Parcel::<T>::from_bytes(bytes) else { return Glance::None };
+        let life = self.life(&parcel);
+        if !self.is_fresh(&life) {
+            return Glance::None;
+        }
+        self.counters.shared(SharedLookup::Hit);
+        self.keep(leader, parcel.value.clone(), life).await;
+        Glance::Fresh(parcel.value)
+    }
+
     /// For callers who found nothing to be served.
-    pub(super) async fn lead<F>(self: Arc<Self>, leader: Leader<T, E>, load: F)
+    pub(super) async fn lead<F>(self: Arc<Self>, leader: Leader<T, E>, glance: Glance<T>, load: F)
     where
         F: Future<Output = Result<Option<T>, E>> + Send + 'static,
     {
@@ -57,7 +95,10 @@ where
         {
             return leader.finish(Ok(entry.value.clone()));
         }
-        self.refresh_in_background(leader, None, load).await;
+        if matches!(glance, Glance::Away) {
+            return self.load_past_tier(leader, load).await;
+        }
+        self.find(leader, None, matches!(glance, Glance::Missing), load).await;
     }
 
     /// The same, where callers may have been answered already with what was loaded at `due`: that is not
@@ -66,21 +107,36 @@ where
     where
         F: Future<Output = Result<Option<T>, E>> + Send + 'static,
     {
+        self.find(leader, due, false, load).await;
+    }
+
+    /// From the shared tier, or by the load; `is_missing` if it was found a moment ago that the tier does not
+    /// have it.
+    async fn find<F>(&self, leader: Leader<T, E>, due: Option<Timestamp>, is_missing: bool, load: F)
+    where
+        F: Future<Output = Result<Option<T>, E>> + Send + 'static,
+    {
         let duty = match &self.parts.shared {
-            Some(shared) if !self.is_deaf() => self.ask(&leader, due, shared).await,
+            Some(shared) if !self.is_deaf() => self.ask(&leader, due, is_missing, shared).await,
             _ => Duty::Load(None),
         };
-        match (duty, &self.parts.shared) {
-            (Duty::None, _) => {}
-            (Duty::Load(ticket), _) => self.load(leader, ticket, load).await,
-            (Duty::Bypass, shared) => {
-                let _permit = match shared {
-                    Some(shared) => shared.bypass().await,
-                    None => None,
-                };
-                self.load(leader, None, load).await;
-            }
+        match duty {
+            Duty::None => {}
+            Duty::Load(ticket) => self.load(leader, ticket, load).await,
+            Duty::Bypass => self.load_past_tier(leader, load).await,
         }
+    }
+
+    /// Loads without the tier, as one of a few.
+    async fn load_past_tier<F>(&self, leader: Leader<T, E>, load: F)
+    where
+        F: Future<Output = Result<Option<T>, E>>,
+    {
+        let _permit = match &self.parts.shared {
+            Some(shared) => shared.bypass().await,
+            None => None,
+        };
+        self.load(leader, None, load).await;
     }
 
     fn now(&self) -> Duration {
@@ -89,7 +145,13 @@ where
 
     /// Looks at the shared tier until it has the value, this process holds the lease, or there is no
     /// use in waiting.
-    async fn ask(&self, leader: &Leader<T, E>, due: Option<Timestamp>, shared: &SharedTier) -> Duty {
+    async fn ask(
+        &self,
+        leader: &Leader<T, E>,
+        due: Option<Timestamp>,
+        mut is_missing: bool,
+        shared: &SharedTier,
+    ) -> Duty {
         let place = Place { cache: self.options.name, key: leader.key() };
         let (holder, began) = (u64::from_le_bytes(self.parts.entropy.bytes()), self.now());
         let mut is_counted = false;
@@ -99,7 +161,10 @@ where
             }
         };
         loop {
-            let found = match shared.look(place, self.generations.required(leader.stripe())).await {
+            let required = self.generations.required(leader.stripe());
+            let looked =
+                if std::mem::take(&mut is_missing) { Ok(Some(None)) } else { shared.look(place, required).await };
+            let found = match looked {
                 Ok(Some(found)) => found,
                 Ok(None) => {
                     count(SharedLookup::Behind);
@@ -153,21 +218,26 @@ where
     /// nothing that can be read.
     async fn take(&self, leader: &Leader<T, E>, found: Option<Bytes>) -> Option<Life> {
         let parcel = Parcel::from_bytes(found?)?;
-        let now = self.now();
-        // A clock that is behind the loader's makes it younger at most by that much, and the tier's own
-        // time to live holds.
-        let age = self.parts.clock.now().since(parcel.loaded_at);
-        let life = Life {
-            loaded_at: parcel.loaded_at,
-            fresh_until: now + parcel.fresh_for.saturating_sub(age),
-            usable_until: now + parcel.usable_for.saturating_sub(age),
-            load_time: parcel.load_time,
-        };
-        if life.freshness(now) != Freshness::Expired {
+        let life = self.life(&parcel);
+        if life.freshness(self.now()) != Freshness::Expired {
             leader.answer(Ok(parcel.value.clone()), life.usable_until);
             self.keep(leader, parcel.value, life).await;
         }
         Some(life)
+    }
+
+    /// How old it is here and now.
+    fn life(&self, parcel: &Parcel<T>) -> Life {
+        let now = self.now();
+        // A clock that is behind the loader's makes it younger at most by that much, and the tier's own
+        // time to live holds.
+        let age = self.parts.clock.now().since(parcel.loaded_at);
+        Life {
+            loaded_at: parcel.loaded_at,
+            fresh_until: now + parcel.fresh_for.saturating_sub(age),
+            usable_until: now + parcel.usable_for.saturating_sub(age),
+            load_time: parcel.load_time,
+        }
     }
 
     /// Counts a failure of the tier, which is no failure of the read.

@@ -13,6 +13,7 @@ use serde::de::DeserializeOwned;
 use crate::cache::entry::{Entry, Freshness};
 use crate::cache::flight::{Flights, answer_of};
 use crate::cache::generation::{Generation, Generations, Stripe};
+use crate::cache::leader::Glance;
 use crate::cache::stats::{Counters, Lookup};
 use crate::cache::{
     CacheOptions, CacheParts, CacheReport, CacheStats, Cached, Inspect, Invalidate, LoadError, MAX_SILENCE,
@@ -110,7 +111,14 @@ where
             // Who does not hear of changes takes nothing that was known before it joined.
             let asked_at = (!is_deaf || is_leader).then(|| inner.parts.clock.monotonic());
             if let Some((leader, load)) = led {
-                tokio::spawn(Arc::clone(inner).lead(leader, load));
+                // Most of what is not here is there: a task of its own would cost more than the look. Should
+                // this caller go away meanwhile, one of those who wait takes its place.
+                let glance = inner.glance(&leader).await;
+                if let Glance::Fresh(value) = glance {
+                    leader.finish(Ok(value.clone()));
+                    return Ok(value);
+                }
+                tokio::spawn(Arc::clone(inner).lead(leader, glance, load));
             }
             match answer_of(waiter, asked_at).await {
                 Some(answer) => return answer,
