@@ -27,7 +27,7 @@ use crate::cache::{
 ///   processes together, as long as a load takes less than [`LEASE`](crate::cache::LEASE).
 /// * A value past its time is served while one caller's load refreshes it, or if that fails, but never
 ///   longer than the options allow.
-/// * Who asks after [`invalidate`](Self::invalidate) returned never gets what was read before it.
+/// * Who asks after [`invalidate`](Self::invalidate) returned never gets what this process read before it.
 /// * Errors are shared by those who waited and never kept. Trouble with the shared tier is no error.
 pub struct ReadThrough<T, E: Error + 'static> {
     pub(super) inner: Arc<Inner<T, E>>,
