@@ -6,14 +6,14 @@
 
 pub mod faults;
 pub mod fleet;
-// pub mod hits;
-// pub mod limited;
+pub mod hits;
+pub mod limited;
 pub mod node;
-// pub mod phases;
-// pub mod plot;
-// pub mod proxy;
+pub mod phases;
+pub mod plot;
+pub mod proxy;
 pub mod stampede;
-// pub mod traffic;
+pub mod traffic;
 pub mod zipf;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
