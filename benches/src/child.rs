@@ -20,6 +20,8 @@ pub struct ServerProcess {
     child: Child,
     /// Where it listens.
     pub address: SocketAddr,
+    /// Where it shows its figures, if it does.
+    pub metrics: Option<SocketAddr>,
     /// From the moment of its start to the first answer on its port.
     pub start_time: Duration,
 }
@@ -31,7 +33,7 @@ impl ServerProcess {
     /// # Errors
     /// The program does not start, or does not answer within 20 s.
     pub async fn vidserver(program: &Path, data: &Path, config: Option<&Path>, log: &Path) -> Result<Self, Failure> {
-        let address = free_port()?;
+        let (address, metrics) = (free_port()?, free_port()?);
         let mut command = Command::new(program);
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("VID_")) {
             command.env_remove(name);
@@ -40,8 +42,10 @@ impl ServerProcess {
             command.arg("--config").arg(config);
         }
         command.arg("--data-dir").arg(data).arg("serve");
-        command.arg("--listen").arg(address.to_string()).arg("--metrics-listen").arg(free_port()?.to_string());
-        Self::start(command, address, "/healthz", log).await
+        command.arg("--listen").arg(address.to_string()).arg("--metrics-listen").arg(metrics.to_string());
+        let mut process = Self::start(command, address, "/healthz", log).await?;
+        process.metrics = Some(metrics);
+        Ok(process)
     }
 
     /// Runs this program once more, as the bare twin that serves the bytes of `body`.
@@ -59,7 +63,7 @@ impl ServerProcess {
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(log)?);
         let begun = Instant::now();
         let child = command.spawn().map_err(|error| format!("{:?}: {error}", command.get_program()))?;
-        let mut process = Self { child, address, start_time: Duration::ZERO };
+        let mut process = Self { child, address, metrics: None, start_time: Duration::ZERO };
         while !answers(address, path).await {
             if let Some(status) = process.child.try_wait()? {
                 return Err(format!("the server ended at its start ({status}): {}", fs::read_to_string(log)?).into());

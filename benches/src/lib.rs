@@ -5,6 +5,7 @@
 //! they share: a seeded catalog, the twins, a client that costs little, and child processes.
 
 pub mod bare;
+pub mod campaign;
 pub mod catalog;
 pub mod child;
 pub mod client;

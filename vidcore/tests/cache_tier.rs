@@ -233,6 +233,28 @@ mod redis_only {
     }
 
     #[tokio::test]
+    async fn no_call_waits_for_a_probe_of_a_frozen_server() {
+        let Some(redis) = TestRedis::start() else { return };
+        let clock = ManualClock::default();
+        let server = TestRedis::server(&redis.settings());
+        let tier = RedisCache::new(&server, SHORT, Arc::new(clock.clone())).expect("the settings are right");
+        tier.reset(&["tier"], 0).await.expect("the tier answers");
+        redis.freeze();
+        until(async || is_away(&tier).await).await;
+        for round in 0..3 {
+            // Longer than any pause: a probe is due.
+            clock.advance(Duration::from_secs(2));
+            assert!(is_away(&tier).await, "round {round}: the caller was the probe");
+        }
+        redis.thaw();
+        until(async || {
+            clock.advance(Duration::from_secs(2));
+            tier.look(place("k")).await.is_ok()
+        })
+        .await;
+    }
+
+    #[tokio::test]
     async fn every_call_of_a_frozen_server_ends_in_time() {
         let Some(redis) = TestRedis::start() else { return };
         redis.freeze();

@@ -14,8 +14,7 @@ pub(super) const OPENS_AT: u32 = 3;
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
-/// Counts failures in a row; from the third on one call per pause is let through, as a probe, until one
-/// succeeds.
+/// Counts failures in a row; from the third on one probe per pause is let through, until one succeeds.
 #[derive(Debug)]
 pub(crate) struct Breaker {
     clock: Arc<dyn Clock>,
@@ -55,7 +54,7 @@ impl Breaker {
         Self { clock, entropy, state: Mutex::new(State::Closed { failures: 0 }) }
     }
 
-    /// Whether to ask now. Where it says so, report what came of it.
+    /// Whether to ask now, if it is open as a probe. Where it says so, report what came of it.
     pub(crate) fn lets_through(&self) -> bool {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let (due, pause) = match *state {

@@ -92,11 +92,34 @@ impl Link {
         &self,
         command: impl AsyncFnOnce(&mut ConnectionManager) -> Result<T, RedisError>,
     ) -> Result<T, LinkError> {
-        let Inner { breaker, patience, .. } = &*self.inner;
-        let Some(mut connection) = self.connection() else { return Err(LinkError::Open) };
-        if !breaker.lets_through() {
+        let Some(connection) = self.connection() else { return Err(LinkError::Open) };
+        if !self.inner.breaker.is_closed() {
+            self.probe_if_due(connection);
             return Err(LinkError::Open);
         }
+        self.ask(connection, command).await
+    }
+
+    /// Asks an open breaker's server in the background: while it is frozen, a caller who did would wait out
+    /// all of the patience, once per pause and process.
+    fn probe_if_due(&self, connection: ConnectionManager) {
+        if self.inner.breaker.lets_through() {
+            let link = self.clone();
+            // Ends by itself, within the patience; what comes of it is reported to the breaker.
+            tokio::spawn(async move {
+                let ping =
+                    async |connection: &mut ConnectionManager| ::redis::cmd("PING").query_async(connection).await;
+                let _: Result<(), LinkError> = link.ask(connection, ping).await;
+            });
+        }
+    }
+
+    async fn ask<T: FromRedisValue>(
+        &self,
+        mut connection: ConnectionManager,
+        command: impl AsyncFnOnce(&mut ConnectionManager) -> Result<T, RedisError>,
+    ) -> Result<T, LinkError> {
+        let Inner { breaker, patience, .. } = &*self.inner;
         let answer = tokio::time::timeout(*patience, command(&mut connection)).await;
         match answer.unwrap_or_else(|_| Err(timed_out())) {
             Ok(value) => {
