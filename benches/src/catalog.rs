@@ -54,6 +54,8 @@ pub struct Seeded {
 pub async fn seed(folder: &Path, videos: usize) -> Result<Seeded, Failure> {
     let mut settings = Settings { data_dir: folder.to_owned(), ..Settings::default() };
     settings.worker.enabled = false;
+    // What is measured is the search and not its cache.
+    settings.cache.search_ttl_ms = 0;
     let platform = Platform::open(settings).await?;
     let actor = sign_up(&platform).await?;
     let mut ids = Vec::with_capacity(videos);

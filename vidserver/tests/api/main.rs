@@ -2,6 +2,7 @@
 
 mod app;
 mod auth;
+mod caches;
 mod cli;
 mod cli_jobs;
 mod connections;

@@ -1,6 +1,6 @@
 //! Forward decay: scores that fade by themselves, so that a ranking is an order of a column.
 //!
-//! A view at time t weighs 2^((t − [`LANDMARK`]) / half-life) and keeps that weight. Dividing all sums by the
+//! A view at time t weighs 2^((t − L) / half-life) and keeps that weight. Dividing all sums by the
 //! weight of the moment at which one looks gives the exponentially decayed counts of that moment, and leaves
 //! their order as it is: no score is ever touched but by a new view (Cormode, Shkapenyuk, Srivastava and Xu,
 //! "Forward Decay", ICDE 2009). Kept is the sum's log2, which grows by one per half-life and never overflows.
