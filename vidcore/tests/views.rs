@@ -289,7 +289,7 @@ async fn a_cursor_ends_with_its_ranking_and_opens_no_other() {
 }
 
 #[tokio::test]
-async fn rankings_are_read_off_an_index_that_holds_all_of_it() {
+async fn rankings_are_read_off_an_index_in_its_order() {
     const LISTED: &str = "v.visibility = 'public' AND v.published_at_ms IS NOT NULL AND v.deleted_at_ms IS NULL";
     let h = VideoHarness::sqlite().await.expect("SQLite is always there");
     let connection = h.base().connection();
@@ -303,6 +303,6 @@ async fn rankings_are_read_off_an_index_that_holds_all_of_it() {
             "EXPLAIN QUERY PLAN SELECT v.id FROM videos v WHERE {LISTED} ORDER BY v.{score} DESC, v.id DESC LIMIT 1000"
         );
         let plan: String = connection.query_row(&sql, [], |row| row.get("detail")).expect("a plan");
-        assert_eq!(format!("SCAN v USING COVERING INDEX {index}"), plan);
+        assert_eq!(format!("SCAN v USING INDEX {index}"), plan);
     }
 }

@@ -61,17 +61,15 @@ where
         let Some(shared) = self.parts.shared.as_ref().filter(|_| !self.is_deaf()) else { return Glance::None };
         let place = Place { cache: self.options.name, key: leader.key() };
         let required = self.generations.required(leader.stripe());
-        let look = match shared.tier().look(place).await {
-            Ok(look) => look,
+        let bytes = match shared.glance(place, required).await {
+            Ok(Some(Some(bytes))) => bytes,
+            Ok(Some(None)) => return Glance::Missing,
+            Ok(None) => return Glance::None,
             Err(error) => {
                 self.trouble(&error);
                 return Glance::Away;
             }
         };
-        if look.applied.is_none_or(|applied| applied < required) {
-            return Glance::None;
-        }
-        let Some(bytes) = look.bytes else { return Glance::Missing };
         let Some(parcel) = Parcel::<T>::from_bytes(bytes) else { return Glance::None };
         let life = self.life(&parcel);
         if !self.is_fresh(&life) {

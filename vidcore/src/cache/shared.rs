@@ -107,6 +107,16 @@ impl SharedTier {
         &*self.inner.tier
     }
 
+    /// As [`look`](Self::look), without waiting for a tier that is behind.
+    pub(super) async fn glance(&self, place: Place<'_>, required: i64) -> Result<Option<Option<Bytes>>, TierError> {
+        if !self.inner.is_checked.load(Ordering::SeqCst) {
+            return Ok(None);
+        }
+        let look = self.tier().look(place).await?;
+        let is_told = look.applied.is_some_and(|applied| applied >= required);
+        Ok(is_told.then_some(look.bytes))
+    }
+
     /// What the tier has at `place`: `None` if it may not be told from what was there before the change
     /// with the id `required`.
     pub(super) async fn look(&self, place: Place<'_>, required: i64) -> Result<Option<Option<Bytes>>, TierError> {
