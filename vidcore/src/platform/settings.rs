@@ -39,7 +39,7 @@ pub struct Settings {
     pub jobs: JobSettings,
     /// What is thrown away from time to time.
     pub housekeeping: HousekeepingSettings,
-    /// Redis, for hints and notices between processes, and for what they count together.
+    /// Redis, for hints and notices between processes, and for what they cache and count together.
     pub redis: RedisSettings,
 }
 
@@ -523,7 +523,7 @@ impl Default for HousekeepingSettings {
     }
 }
 
-/// Redis: carries hints and notices, never the truth.
+/// Redis: carries hints and notices and holds cached copies and budgets, never the truth.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RedisSettings {

@@ -144,8 +144,8 @@ pub(in crate::catalog) fn build(db: &Connection, kind: RankingKind, now: Timesta
 }
 
 fn best(db: &Connection, kind: RankingKind) -> rusqlite::Result<Vec<u8>> {
-    // Indexes videos_public_day, videos_public_week, videos_public_popular, videos_public_trending, each of
-    // which holds all that is read.
+    // Read in the order of the indexes videos_public_day, videos_public_week, videos_public_popular and
+    // videos_public_trending, each row by itself.
     let score = match kind {
         RankingKind::Popular(Window::Day) => "v.score_day",
         RankingKind::Popular(Window::Week) => "v.score_week",
