@@ -164,7 +164,7 @@ async fn staged_bytes_stay_for_as_long_as_their_upload_is_open() {
 async fn a_pinned_original_stays_while_it_is_verified_and_goes_once_it_is_rejected() {
     let house = House::new().await;
     let (upload, lease) = house.h.verifying(&house.processing.video, 5).await;
-    let key = format!("originals/{}/{}", upload.video, upload.id);
+    let key = format!("originals/{}/{}", house.processing.video.id, upload.id);
     house.put(&key, &content(5)).await;
     assert_eq!(0, house.collect().await.objects);
     let reason = "No video.".to_owned();
@@ -288,7 +288,7 @@ impl House {
             }
             Event::Verify { accept } if !trashed => {
                 let (upload, lease) = h.verifying(&video, 1000).await;
-                self.put(&format!("originals/{}/{}", upload.video, upload.id), &content(1000)).await;
+                self.put(&format!("originals/{}/{}", video.id, upload.id), &content(1000)).await;
                 if accept {
                     let command = h.commit(&upload, lease.fence());
                     let causes = Causes::none().job(h.process_job(&command.source));

@@ -58,6 +58,13 @@ pub(super) fn check_search(text: &str) -> Result<SearchTerms, CatalogError> {
     SearchTerms::parse(text).ok_or_else(|| problem("at least one letter or digit".to_owned()))
 }
 
+/// A title made of a name that was never meant to be one, such as a file's; `None` if nothing is left of it.
+pub(crate) fn title_of(name: &str) -> Option<String> {
+    let title: String = name.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MAX_TITLE).collect();
+    let title = title.trim();
+    (!title.is_empty()).then(|| title.to_owned())
+}
+
 fn check_tags(tags: &mut [String], problems: &mut Vec<FieldProblem>) {
     if tags.len() > MAX_TAGS {
         problems.push(FieldProblem::new("/tags", format!("at most {MAX_TAGS} tags")));
@@ -99,6 +106,14 @@ mod tests {
     fn the_longest_allowed_title_passes_and_one_more_is_refused() {
         assert!(check_new(video("ü".repeat(MAX_TITLE), Vec::new())).is_ok());
         assert_eq!(["/title"], *fields(check_new(video("ü".repeat(MAX_TITLE + 1), Vec::new()))));
+    }
+
+    #[test]
+    fn a_title_made_of_a_name_is_one() {
+        assert_eq!(Some("a b.mp4".to_owned()), title_of(" a\nb.mp4 "));
+        assert_eq!(None, title_of("\u{7} "));
+        let long = title_of(&"ü".repeat(MAX_TITLE + 1)).expect("much is left of it");
+        assert!(check_new(video(long, Vec::new())).is_ok());
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::invalid::FieldProblem;
 use crate::page::Position;
 use crate::store::{Causes, Outcome, StoreError};
 
-mod input;
+pub(crate) mod input;
 pub mod popularity;
 mod progress;
 pub mod search;

@@ -100,7 +100,7 @@ fn demand_version(video: &Video, expected: Option<i64>) -> Result<()> {
     }
 }
 
-fn insert(db: &Connection, new: &NewVideo) -> Result<()> {
+pub(crate) fn insert(db: &Connection, new: &NewVideo) -> Result<()> {
     let rows = db
         .prepare_cached(
             "INSERT INTO videos (id, owner_pk, title, description, tags, visibility, status, created_at_ms, updated_at_ms)

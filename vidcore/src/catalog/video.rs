@@ -162,7 +162,7 @@ impl Video {
 }
 
 /// A draft to be created.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewVideo {
     /// Its id.
     pub id: VideoId,

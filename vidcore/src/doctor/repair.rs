@@ -14,7 +14,7 @@ use crate::jobs::NewJob;
 use crate::media::NewObject;
 use crate::media::jobs::process_job;
 use crate::platform::parts::Parts;
-use crate::storage::UploadError;
+use crate::storage::{Upload, UploadError};
 use crate::storage::objects::ObjectError;
 use crate::storage::service::verify_job;
 use crate::store::{Causes, StoreError};
@@ -244,7 +244,8 @@ async fn verifying(parts: &Parts, subject: &str) -> Result<Note, ExamineError> {
     let Some(upload) = parts.store.upload(id).await.map_err(upload_error)? else {
         return Ok(done(false, ""));
     };
-    let causes = Causes::none().job(verify_job(parts, &upload, parts.now()));
+    let Upload { id, user, video, .. } = upload;
+    let causes = Causes::none().job(verify_job(parts, id, user, video, parts.now()));
     Ok(done(run(parts, Repair::Verify(id), causes).await?, "The job that verifies it was written again."))
 }
 

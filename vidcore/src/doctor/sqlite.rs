@@ -176,7 +176,8 @@ fn is_known(db: &Connection, key: &str) -> rusqlite::Result<bool> {
     let live = if key.starts_with("originals/") {
         "SELECT 1 FROM uploads WHERE id = ?1 AND status = 'verifying'"
     } else {
-        "SELECT 1 FROM uploads WHERE id = ?1 AND status IN ('open', 'verifying')"
+        "SELECT 1 FROM uploads u WHERE u.id = ?1 AND (u.status IN ('open', 'verifying') OR EXISTS (
+            SELECT 1 FROM uploads j WHERE j.pk = u.used_by_pk AND j.status = 'verifying'))"
     };
     upload_of(key).map_or(Ok(false), |upload| exists(db, live, &upload))
 }

@@ -143,6 +143,8 @@ pub struct UploadSettings {
     pub quota_bytes: u64,
     /// Open uploads per video. Default 5.
     pub max_open_per_video: u32,
+    /// Open parts of one user, which are to be joined. Default 100.
+    pub max_open_parts: u32,
     /// How often a complete upload is checked, should the server have trouble, before it is rejected. As shipped the
     /// last try comes after a quarter of an hour or later. Default 15.
     pub verify_attempts: u16,
@@ -155,6 +157,7 @@ impl Default for UploadSettings {
             ttl_s: 86_400,
             quota_bytes: 64 << 30,
             max_open_per_video: 5,
+            max_open_parts: 100,
             verify_attempts: 15,
         }
     }

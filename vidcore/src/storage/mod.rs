@@ -8,20 +8,26 @@ use crate::invalid::FieldProblem;
 use crate::media::{NewObject, Source};
 use crate::store::{Causes, Fence, Outcome, StoreError};
 
+pub mod checksum;
 pub mod objects;
 pub mod playback_token;
+pub mod resumable;
 pub mod service;
 pub mod signed_url;
 #[cfg(feature = "sqlite")]
 pub(crate) mod sqlite;
+pub mod staging;
 pub mod upload;
 pub(crate) mod verify;
 
+pub use checksum::{Checksum, ChecksumAlgorithm};
 pub use objects::Objects;
 pub use playback_token::{PlaybackGrant, PlaybackTokens};
 pub use service::{OpenUpload, UploadSignature, UploadView, Uploads, UsageView};
 pub use signed_url::{SignatureError, UploadUrlSigner};
-pub use upload::{NewUpload, Upload, UploadStatus};
+pub use upload::{
+    Appending, BeginAppend, JoinUploads, NewUpload, RecordAppend, Segment, Upload, UploadKind, UploadStatus,
+};
 
 /// Why an upload command was refused.
 #[derive(Debug, thiserror::Error)]
@@ -78,6 +84,41 @@ pub enum UploadError {
     /// The sender broke off; what arrived was dropped and may be sent again.
     #[error("sender broke off")]
     BrokenOff(#[source] crate::store::BoxError),
+    /// The client goes on where the upload does not.
+    #[error("upload goes on at byte {current}")]
+    OffsetMismatch {
+        /// Where it goes on.
+        current: u64,
+    },
+    /// The length was declared before, and differently.
+    #[error("length was declared as {declared} bytes")]
+    LengthDeclared {
+        /// The length.
+        declared: u64,
+    },
+    /// The file is larger than this platform takes.
+    #[error("at most {max_size_bytes} bytes are taken")]
+    TooLarge {
+        /// The most.
+        max_size_bytes: u64,
+    },
+    /// Another request appends to the same upload.
+    #[error("another request appends to this upload")]
+    Superseded,
+    /// The upload is of a kind that takes no bytes this way.
+    #[error("an upload of the kind {kind} cannot {command}", kind = kind.as_str())]
+    WrongKind {
+        /// Its kind.
+        kind: UploadKind,
+        /// What was asked, as a verb.
+        command: &'static str,
+    },
+    /// A part that is to be joined is missing, is not one, or is not whole.
+    #[error("part {position} cannot be joined")]
+    BadPart {
+        /// Its place in the list, from 0.
+        position: usize,
+    },
     /// The lease under which the caller works is no longer held; nothing was written.
     #[error("lease is no longer held")]
     Fenced,
@@ -118,6 +159,8 @@ pub struct StorageUsage {
 /// # Contract
 /// * Quota is reserved by `create_upload` in its own transaction, so parallel calls cannot pass it.
 /// * `record_received` is a compare-and-set: of two whole deliveries one wins.
+/// * Of an upload that takes bytes in several requests, one writer at a time may move the offset: whoever began last.
+///   The offset moves with the rows of the segments that hold the bytes, and never beyond the length.
 /// * Whether an upload still takes bytes, or its completion, is judged by the store's own time, when the
 ///   command is carried out: a caller may have been held up on its way.
 /// * A video that does not match `owner` is [`UploadError::NotFound`], like one that does not exist.
@@ -143,6 +186,34 @@ pub trait UploadStore: Send + Sync {
         size_bytes: u64,
         sha256: [u8; 32],
     ) -> Result<Upload, UploadError>;
+
+    /// Makes the caller the one who may move the offset, and declares the length if it does so. Its own
+    /// declaration stands whatever becomes of the bytes.
+    ///
+    /// # Errors
+    /// [`UploadError::NotFound`]; [`UploadError::WrongKind`]; [`UploadError::Expired`]; [`UploadError::WrongState`];
+    /// [`UploadError::OffsetMismatch`], [`UploadError::LengthDeclared`], [`UploadError::TooLarge`] and
+    /// [`UploadError::QuotaExceeded`], after which an earlier writer goes on.
+    async fn begin_append(&self, command: BeginAppend) -> Result<Appending, UploadError>;
+
+    /// Acknowledges durable bytes. The last ones of an upload that is no part move it `open → verifying`;
+    /// then, and only then, the causes are written.
+    ///
+    /// # Errors
+    /// [`UploadError::Superseded`] if the writer is another one by now, and [`UploadError::NotFound`],
+    /// [`UploadError::Expired`], [`UploadError::WrongState`], [`UploadError::QuotaExceeded`]: nothing is written.
+    async fn record_append(&self, command: RecordAppend, causes: Causes) -> Result<Upload, UploadError>;
+
+    /// Joins whole parts of the user's, in their order: they are `used`, and the new upload, whose bytes they
+    /// are, is `verifying`. The causes carry the `verify` job.
+    ///
+    /// # Errors
+    /// [`UploadError::BadPart`], [`UploadError::TooLarge`], [`UploadError::NotFound`],
+    /// [`UploadError::QuotaExceeded`], [`UploadError::TooManyOpen`].
+    async fn join_uploads(&self, command: JoinUploads, causes: Causes) -> Result<Outcome<Upload>, UploadError>;
+
+    /// The staged objects that hold the bytes of an upload, in order; none for one that came whole.
+    async fn upload_segments(&self, id: UploadId) -> Result<Vec<Segment>, UploadError>;
 
     /// Moves `open → verifying`; the causes carry the `verify` job. An upload that is verifying or
     /// complete already is returned as it is, and its causes are left out.

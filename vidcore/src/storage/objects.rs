@@ -20,6 +20,8 @@ use object_store::{GetOptions, GetResultPayload, ObjectStore, ObjectStoreExt, Wr
 use tokio::sync::Semaphore;
 use tokio_util::io::ReaderStream;
 
+use crate::storage::Segment;
+use crate::storage::staging::{FileStaging, ObjectStaging, RunningHash, Staging};
 use crate::store::BoxError;
 
 /// Bytes hashed at a time, off the async threads.
@@ -32,7 +34,7 @@ const PART_SIZE: usize = 5 << 20;
 const LOCAL_PART_SIZE: usize = 1 << 20;
 
 /// Parts of one object written at once.
-const PARTS_IN_FLIGHT: usize = 2;
+pub(crate) const PARTS_IN_FLIGHT: usize = 2;
 
 /// Bytes read from a local file at a time.
 const READ_SIZE: usize = 256 << 10;
@@ -123,6 +125,19 @@ impl Objects {
     pub fn new(store: Arc<dyn ObjectStore>) -> Self {
         let permits = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         Self { store, part_size: PART_SIZE, root: None, hashing: Arc::new(Semaphore::new(permits)) }
+    }
+
+    /// How many may hash at once.
+    pub(crate) fn hash_permits(&self) -> Arc<Semaphore> {
+        Arc::clone(&self.hashing)
+    }
+
+    /// Where uploads gather beside these objects, under keys of the same store.
+    pub fn staging(&self) -> Arc<dyn Staging> {
+        match &self.root {
+            Some(root) => Arc::new(FileStaging::new(root.clone())),
+            None => Arc::new(ObjectStaging::new(Arc::clone(&self.store), self.part_size)),
+        }
     }
 
     /// Writes a stream as one object that appears whole or not at all, hashing on the way.
@@ -247,6 +262,47 @@ impl Objects {
             (hash, _) = self.hash(hash, vec![bytes]).await;
         }
         Ok(Written { size_bytes, sha256: digest(hash) })
+    }
+
+    /// Streams the bytes that count of segments, one after the other.
+    pub(crate) fn read_segments(&self, segments: Vec<Segment>) -> ObjectBytes {
+        let objects = self.clone();
+        futures_util::stream::iter(segments)
+            .then(move |segment| {
+                let objects = objects.clone();
+                async move { objects.read(&segment.key, Some(0..segment.size_bytes)).await }
+            })
+            .try_flatten()
+            .boxed()
+    }
+
+    /// Makes one object of segments, which stay. It appears whole or not at all.
+    pub(crate) async fn concatenate(&self, segments: &[Segment], key: &str) -> Result<(), ObjectError> {
+        let stream = self.read_segments(segments.to_vec()).map_err(BoxError::from);
+        match self.write(key, stream, u64::MAX).await {
+            Ok(_) => Ok(()),
+            Err(WriteError::Object(error)) => Err(error),
+            Err(WriteError::Source(source)) => Err(match source.downcast::<ObjectError>() {
+                Ok(error) => *error,
+                Err(source) => ObjectError::Unavailable { operation: "join segments", source },
+            }),
+            Err(WriteError::TooLong { .. }) => unreachable!("there is no limit"),
+        }
+    }
+
+    /// The hash of segments, to be gone on with.
+    pub(crate) async fn hash_segments(&self, segments: &[Segment]) -> Result<RunningHash, ObjectError> {
+        let (mut stream, mut hash) = (self.read_segments(segments.to_vec()), RunningHash::default());
+        while let Some(bytes) = stream.try_next().await? {
+            let permit = self.hash_permits().acquire_owned().await;
+            let hashing = tokio::task::spawn_blocking(move || {
+                let _permit = permit;
+                hash.update(&Arc::new(vec![bytes]));
+                hash
+            });
+            hash = hashing.await.expect("hashing does not panic and is not aborted");
+        }
+        Ok(hash)
     }
 
     /// Streams an object, or a part of it (byte offsets, end exclusive).
@@ -375,7 +431,7 @@ impl Objects {
 }
 
 /// What can be no key is not there.
-fn path(key: &str) -> Result<Path, ObjectError> {
+pub(crate) fn path(key: &str) -> Result<Path, ObjectError> {
     Path::parse(key).map_err(|_| ObjectError::NotFound)
 }
 
@@ -388,7 +444,7 @@ fn seek(mut file: File, to: u64) -> Result<File, ObjectError> {
     Ok(file)
 }
 
-fn io_failure(operation: &'static str, error: std::io::Error) -> ObjectError {
+pub(crate) fn io_failure(operation: &'static str, error: std::io::Error) -> ObjectError {
     match error.kind() {
         ErrorKind::NotFound => ObjectError::NotFound,
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => ObjectError::Full(error),
@@ -396,7 +452,7 @@ fn io_failure(operation: &'static str, error: std::io::Error) -> ObjectError {
     }
 }
 
-fn failure(operation: &'static str, error: object_store::Error) -> ObjectError {
+pub(crate) fn failure(operation: &'static str, error: object_store::Error) -> ObjectError {
     if matches!(error, object_store::Error::NotFound { .. }) {
         return ObjectError::NotFound;
     }

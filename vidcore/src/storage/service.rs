@@ -7,19 +7,23 @@ use bytes::Bytes;
 use futures_util::Stream;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use tokio_util::sync::CancellationToken;
 
 use crate::auth::Actor;
 use crate::clock::Timestamp;
 use crate::entropy::EntropyExt;
-use crate::id::{JobId, UploadId, VideoId};
+use crate::id::{JobId, UploadId, UserId, VideoId};
 use crate::idempotency::IdempotencyKey;
 use crate::invalid::FieldProblem;
 use crate::jobs::{FollowUp, NewJob, UPLOADS_QUEUE};
 use crate::platform::parts::Parts;
-use crate::storage::objects::{ObjectError, WriteError, Written};
+use crate::storage::objects::{ObjectError, Written};
+use crate::storage::resumable::writers::Writers;
 use crate::storage::signed_url::UploadUrlSigner;
+use crate::storage::staging::intake::{Intake, Pause, Sink, Until};
+use crate::storage::staging::{RunningHash, StartAt, Staging};
 use crate::storage::verify::{GIVE_UP_UPLOAD, VERIFY_UPLOAD, VerifyPayload};
-use crate::storage::{NewUpload, StorageUsage, Upload, UploadError, UploadStatus};
+use crate::storage::{NewUpload, StorageUsage, Upload, UploadError, UploadKind, UploadStatus};
 use crate::store::{BoxError, Causes, Outcome};
 
 /// How long after its time an upload is cleared: a call that was let in just before is over by then.
@@ -54,12 +58,16 @@ pub struct UploadSignature {
 pub struct UploadView {
     /// Its id.
     pub id: UploadId,
-    /// The video it is for.
-    pub video_id: VideoId,
+    /// The video it is for; `null` for a part that is to be joined with others.
+    pub video_id: Option<VideoId>,
+    /// How its bytes come.
+    pub kind: UploadKind,
     /// Where it is on its way.
     pub status: UploadStatus,
-    /// How many bytes were declared.
-    pub size_bytes: u64,
+    /// How many bytes were declared; `null` while that is deferred.
+    pub size_bytes: Option<u64>,
+    /// How many bytes are there for good.
+    pub offset_bytes: u64,
     /// Whether all bytes are there.
     pub received: bool,
     /// SHA-256 of the received bytes, 64 hexadecimal digits.
@@ -89,14 +97,17 @@ pub struct UsageView {
 /// Uploads. Reached through `Platform::uploads`.
 #[derive(Debug, Clone)]
 pub struct Uploads {
-    parts: Arc<Parts>,
+    pub(super) parts: Arc<Parts>,
+    pub(super) staging: Arc<dyn Staging>,
+    pub(super) writers: Arc<Writers>,
     signer: UploadUrlSigner,
 }
 
 impl Uploads {
     pub(crate) fn new(parts: Arc<Parts>) -> Self {
         let signer = UploadUrlSigner::new(parts.keys.clone());
-        Self { parts, signer }
+        let staging = parts.objects.staging();
+        Self { parts, staging, writers: Arc::default(), signer }
     }
 
     /// Opens an upload for a video of the actor's and reserves its size.
@@ -119,10 +130,14 @@ impl Uploads {
         let now = self.parts.now();
         let new = NewUpload {
             id: UploadId::new(now, &*self.parts.entropy),
-            video,
+            video: Some(video),
             user: actor.user,
-            size_bytes: input.size_bytes,
+            kind: UploadKind::Whole,
+            size_bytes: Some(input.size_bytes),
             declared_sha256: input.sha256,
+            metadata: None,
+            concatenation: None,
+            draft: None,
             now,
             expires_at: now.plus(Duration::from_secs(settings.ttl_s)),
             quota_bytes: settings.quota_bytes,
@@ -200,22 +215,47 @@ impl Uploads {
         upload: Upload,
         bytes: impl Stream<Item = Result<Bytes, BoxError>> + Send + Unpin,
     ) -> Result<UploadView, UploadError> {
-        let nonce = hex::encode(self.parts.entropy.bytes::<8>());
-        let key = format!("{}/{nonce}", staging_prefix(upload.id));
         let bytes = half_way_point(bytes, upload.size_bytes);
-        let written = match self.parts.objects.write(&key, bytes, upload.size_bytes).await {
-            Ok(written) => written,
-            Err(WriteError::Source(source)) => return Err(UploadError::BrokenOff(source)),
-            Err(WriteError::TooLong { limit }) => {
-                return Err(UploadError::SizeMismatch { declared: limit, received: limit + 1 });
-            }
-            Err(WriteError::Object(error)) => return Err(self.why_not_kept(upload.id, error).await),
+        let (key, written) = match self.take_whole(&upload, bytes).await {
+            Ok(taken) => taken,
+            Err(UploadError::Object(error)) => return Err(self.why_not_kept(upload.id, error).await),
+            Err(error) => return Err(error),
         };
         crate::failpoints::hit("received-before-commit");
         match self.record(&upload, &key, written).await {
             Ok(upload) => Ok(self.view(upload)),
             Err(error) => {
                 self.discard(&key).await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Stages a whole delivery under a key of its own; a broken one leaves nothing.
+    async fn take_whole(
+        &self,
+        upload: &Upload,
+        bytes: impl Stream<Item = Result<Bytes, BoxError>> + Send + Unpin,
+    ) -> Result<(String, Written), UploadError> {
+        let prefix = staging_prefix(upload.id);
+        let start = StartAt { prefix, next_seq: 0, last: None, nonce: self.parts.entropy.bytes() };
+        let writer = self.staging.writer(start).await?;
+        let permits = self.parts.objects.hash_permits();
+        let sink = Sink { writer, hash: RunningHash::default(), checksum: None, permits };
+        let mut intake = Intake::new(bytes, upload.size_bytes, sink);
+        let ended = match intake.run(Until::END, &CancellationToken::new()).await {
+            Ok(Pause::Broken(error)) => Err(UploadError::BrokenOff(error)),
+            Ok(Pause::TooLong) => {
+                let declared = upload.size_bytes;
+                Err(UploadError::SizeMismatch { declared, received: declared.saturating_add(1) })
+            }
+            Ok(Pause::Ended | Pause::Due | Pause::Stopped) => Ok(intake.taken()),
+            Err(error) => Err(error.into()),
+        };
+        match ended {
+            Ok(size_bytes) => whole(&mut intake, size_bytes).await,
+            Err(error) => {
+                intake.abandon().await;
                 Err(error)
             }
         }
@@ -261,7 +301,8 @@ impl Uploads {
     ) -> Result<Outcome<UploadView>, UploadError> {
         let now = self.parts.now();
         let upload = self.parts.store.upload(id).await?.filter(|upload| upload.user == actor.user);
-        let job = verify_job(&self.parts, &upload.ok_or(UploadError::NotFound)?, now);
+        let Upload { user, video, .. } = upload.ok_or(UploadError::NotFound)?;
+        let job = verify_job(&self.parts, id, user, video, now);
         let causes = Causes::none().idempotent(self.parts.remember(key)).job(job);
         let outcome = self.parts.store.complete_upload(id, actor.user, causes).await?;
         Ok(outcome.map(|upload| self.view(upload)))
@@ -278,9 +319,18 @@ impl Uploads {
         key: Option<IdempotencyKey>,
     ) -> Result<Outcome<UploadView>, UploadError> {
         let causes = Causes::none().idempotent(self.parts.remember(key));
+        self.settle_own(actor, id).await?;
         let outcome = self.parts.store.abort_upload(id, actor.user, self.parts.now(), causes).await?;
         self.clear_staging(id).await;
         Ok(outcome.map(|upload| self.view(upload)))
+    }
+
+    /// Stops whoever appends to an upload of the actor's: nobody writes into a folder that is about to go.
+    async fn settle_own(&self, actor: &Actor, id: UploadId) -> Result<(), UploadError> {
+        if self.parts.store.upload(id).await?.is_some_and(|upload| upload.user == actor.user) {
+            self.writers.settle(id).await;
+        }
+        Ok(())
     }
 
     /// What the actor's files take up.
@@ -327,7 +377,8 @@ impl Uploads {
     }
 
     fn view(&self, upload: Upload) -> UploadView {
-        let takes_bytes = upload.status == UploadStatus::Open && upload.staged_key.is_none();
+        let is_received = upload.is_received();
+        let takes_bytes = upload.status == UploadStatus::Open && upload.kind == UploadKind::Whole && !is_received;
         let upload_url = takes_bytes.then(|| {
             let query = self.signer.sign(upload.id, upload.expires_at);
             self.parts.links.upload_bytes(upload.id, &query)
@@ -335,9 +386,11 @@ impl Uploads {
         UploadView {
             id: upload.id,
             video_id: upload.video,
+            kind: upload.kind,
             status: upload.status,
-            size_bytes: upload.size_bytes,
-            received: upload.staged_key.is_some(),
+            size_bytes: (!upload.length_deferred).then_some(upload.size_bytes),
+            offset_bytes: if is_received { upload.size_bytes } else { upload.offset_bytes },
+            received: is_received,
             sha256: upload.received_sha256.map(hex::encode),
             reason: upload.reason,
             upload_url,
@@ -347,16 +400,36 @@ impl Uploads {
     }
 }
 
+/// Makes a whole delivery durable: its one segment is the staged object.
+async fn whole<S>(intake: &mut Intake<S>, size_bytes: u64) -> Result<(String, Written), UploadError>
+where
+    S: Stream<Item = Result<Bytes, BoxError>> + Send + Unpin,
+{
+    let sink = intake.sink();
+    let sha256 = sink.hash.digest();
+    match sink.writer.commit().await?.pop() {
+        Some(segment) => Ok((segment.key, Written { size_bytes, sha256 })),
+        // Not a byte came; at least one was declared.
+        None => Err(UploadError::NoBytes),
+    }
+}
+
 /// The job that verifies a received upload. At most one is live for each. It is tried more often than others: what
 /// ends it is the end of the only copy of somebody's file.
-pub(crate) fn verify_job(parts: &Parts, upload: &Upload, now: Timestamp) -> NewJob {
-    let payload = json!(VerifyPayload { upload: upload.id });
+pub(crate) fn verify_job(
+    parts: &Parts,
+    upload: UploadId,
+    user: UserId,
+    video: Option<VideoId>,
+    now: Timestamp,
+) -> NewJob {
+    let payload = json!(VerifyPayload { upload });
     let job = JobId::new(now, &*parts.entropy);
     NewJob {
         max_attempts: parts.settings.uploads.verify_attempts,
-        unique_key: Some(format!("{VERIFY_UPLOAD}:{}", upload.id)),
-        owner: Some(upload.user),
-        video: Some(upload.video),
+        unique_key: Some(format!("{VERIFY_UPLOAD}:{upload}")),
+        owner: Some(user),
+        video,
         on_dead: Some(FollowUp {
             id: JobId::new(now, &*parts.entropy),
             queue: None,
@@ -370,6 +443,9 @@ pub(crate) fn verify_job(parts: &Parts, upload: &Upload, now: Timestamp) -> NewJ
 
 /// Whether the upload still waits for bytes.
 fn takes_bytes(upload: &Upload, now: Timestamp) -> Result<(), UploadError> {
+    if upload.kind != UploadKind::Whole {
+        return Err(UploadError::WrongKind { kind: upload.kind, command: "take all bytes at once" });
+    }
     if upload.staged_key.is_some() {
         return Err(UploadError::AlreadyReceived);
     }

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 use crate::catalog::service::stale;
-use crate::id::{SourceId, UploadId};
+use crate::id::{SourceId, UploadId, VideoId};
 use crate::jobs::worker::{JobContext, JobFailure, JobHandler};
 use crate::media::Transcoder as _;
 use crate::media::jobs::{payload, process_job};
@@ -18,7 +18,7 @@ use crate::media::{MediaError, MediaInfo, NewObject, Source};
 use crate::platform::parts::Parts;
 use crate::storage::objects::ObjectError;
 use crate::storage::service::staging_prefix;
-use crate::storage::{CommitSource, Upload, UploadError, UploadStatus};
+use crate::storage::{CommitSource, Segment, Upload, UploadError, UploadStatus};
 use crate::store::Causes;
 
 /// Checks a received upload and makes it the video's source.
@@ -53,11 +53,13 @@ impl JobHandler for VerifyUpload {
             tidy(&self.0, &upload).await;
             return Ok(Causes::none());
         }
-        let pinned = pin(&self.0, &upload).await?;
+        let segments = self.0.store.upload_segments(upload.id).await.map_err(failure)?;
+        let pinned = pin(&self.0, &upload, &segments).await?;
         match check(&self.0, &upload, &pinned, &context).await? {
-            Ok(info) => commit(&self.0, &context, &upload, pinned, &info).await?,
+            Ok(checked) => commit(&self.0, &context, &upload, pinned, checked).await?,
             Err(reason) => reject(&self.0, &context, upload, reason).await?,
         }
+        clear_segments(&self.0, &segments).await;
         Ok(Causes::none())
     }
 }
@@ -80,18 +82,26 @@ impl JobHandler for GiveUpUpload {
     }
 }
 
-fn original_key(upload: &Upload) -> String {
-    format!("originals/{}/{}", upload.video, upload.id)
+/// An upload that is verified belongs to a video: parts never are.
+fn video_of(upload: &Upload) -> Result<VideoId, JobFailure> {
+    upload.video.ok_or_else(|| JobFailure::Permanent("The upload belongs to no video.".to_owned()))
 }
 
-/// Moves the staged object to a key no client ever had a URL for.
-async fn pin(parts: &Parts, upload: &Upload) -> Result<String, JobFailure> {
-    let pinned = original_key(upload);
-    let staged = upload.staged_key.as_deref().unwrap_or_default();
+fn original_key(upload: &Upload) -> Result<String, JobFailure> {
+    Ok(format!("originals/{}/{}", video_of(upload)?, upload.id))
+}
+
+/// Brings the staged bytes to a key no client ever had a URL for.
+async fn pin(parts: &Parts, upload: &Upload, segments: &[Segment]) -> Result<String, JobFailure> {
+    let pinned = original_key(upload)?;
     crate::failpoints::hit("before-pin");
-    let renamed = parts.objects.rename(staged, &pinned).await;
+    let moved = match (&upload.staged_key, segments) {
+        (Some(staged), _) => parts.objects.rename(staged, &pinned).await,
+        (None, [only]) => parts.objects.rename(&only.key, &pinned).await,
+        (None, segments) => parts.objects.concatenate(segments, &pinned).await,
+    };
     crate::failpoints::hit("after-pin");
-    match renamed {
+    match moved {
         Ok(()) => Ok(pinned),
         // Pinned by an earlier attempt, if it is there.
         Err(ObjectError::NotFound) => match parts.objects.size(&pinned).await {
@@ -103,15 +113,23 @@ async fn pin(parts: &Parts, upload: &Upload) -> Result<String, JobFailure> {
     }
 }
 
+/// What was found out about pinned bytes.
+struct Checked {
+    sha256: [u8; 32],
+    info: MediaInfo,
+}
+
 /// Size, hash and container of what was pinned; the inner error is the reason to reject it.
 async fn check(
     parts: &Parts,
     upload: &Upload,
     pinned: &str,
     context: &JobContext,
-) -> Result<Result<MediaInfo, String>, JobFailure> {
+) -> Result<Result<Checked, String>, JobFailure> {
     let measured = parts.objects.measure(pinned).await.map_err(|error| JobFailure::Retry(error.into()))?;
-    if measured.size_bytes != upload.size_bytes || Some(measured.sha256) != upload.received_sha256 {
+    // Nobody saw the bytes of a joined upload pass in their order.
+    let is_same = upload.received_sha256.is_none_or(|received| received == measured.sha256);
+    if measured.size_bytes != upload.size_bytes || !is_same {
         return Ok(Err("The stored bytes differ from those received. Please upload the file again.".to_owned()));
     }
     let folder =
@@ -119,7 +137,7 @@ async fn check(
     let probed = probe(parts, pinned, &folder, context).await;
     folder.remove().await;
     match probed {
-        Ok(info) => Ok(Ok(info)),
+        Ok(info) => Ok(Ok(Checked { sha256: measured.sha256, info })),
         Err(MediaError::Unacceptable { reason }) => Ok(Err(reason)),
         Err(MediaError::Cancelled) => Err(JobFailure::Cancelled),
         Err(error) => Err(JobFailure::Retry(error.into())),
@@ -146,13 +164,12 @@ async fn commit(
     context: &JobContext,
     upload: &Upload,
     pinned: String,
-    info: &MediaInfo,
+    Checked { sha256, info }: Checked,
 ) -> Result<(), JobFailure> {
-    let now = parts.now();
-    let sha256 = upload.received_sha256.unwrap_or_default();
+    let (now, video) = (parts.now(), video_of(upload)?);
     let source = Source {
         id: SourceId::new(now, &*parts.entropy),
-        video: upload.video,
+        video,
         upload: upload.id,
         object_key: pinned.clone(),
         size_bytes: upload.size_bytes,
@@ -162,7 +179,7 @@ async fn commit(
     let object =
         NewObject { key: pinned, size_bytes: upload.size_bytes, sha256, content_type: info.content_type.clone() };
     let job = process_job(parts, &source, upload.user);
-    let causes = stale(upload.video).into_iter().fold(Causes::none().job(job), Causes::change);
+    let causes = stale(video).into_iter().fold(Causes::none().job(job), Causes::change);
     let command = CommitSource { fence: context.lease.fence(), upload: upload.id, source, object, now };
     crate::failpoints::hit("verified-before-commit");
     parts.store.commit_source(command, causes).await.map_err(failure)?;
@@ -181,7 +198,8 @@ async fn reject(parts: &Parts, context: &JobContext, upload: Upload, reason: Str
 /// comes by here.
 async fn tidy(parts: &Parts, upload: &Upload) {
     if upload.status == UploadStatus::Rejected
-        && let Err(error) = parts.objects.delete(&original_key(upload)).await
+        && let Ok(key) = original_key(upload)
+        && let Err(error) = parts.objects.delete(&key).await
     {
         tracing::warn!(%error, upload.id = %upload.id, "a rejected object could not be deleted");
     }
@@ -191,6 +209,15 @@ async fn tidy(parts: &Parts, upload: &Upload) {
 async fn clear_staging(parts: &Parts, upload: UploadId) {
     if let Err(error) = parts.objects.delete_under(&staging_prefix(upload)).await {
         tracing::warn!(%error, upload.id = %upload, "staged bytes could not be deleted");
+    }
+}
+
+/// Those of a joined upload lie in the folders of its parts.
+async fn clear_segments(parts: &Parts, segments: &[Segment]) {
+    for segment in segments {
+        if let Err(error) = parts.objects.delete(&segment.key).await {
+            tracing::warn!(%error, key = segment.key, "a staged segment could not be deleted");
+        }
     }
 }
 

@@ -140,7 +140,7 @@ pub async fn an_upload_for_a_foreign_video_finds_nothing(h: &VideoHarness) {
     let (video, stranger) = (h.draft(h.user().await, "Mine").await, h.user().await);
     h.open(&video, 1).await;
     let new = NewUpload { user: stranger, max_open: 1, quota_bytes: 0, ..h.new_upload(&video, 1) };
-    let absent = NewUpload { video: VideoId::new(h.now(), h.entropy()), ..new.clone() };
+    let absent = NewUpload { video: Some(VideoId::new(h.now(), h.entropy())), ..new.clone() };
     assert!(matches!(open(h, new).await, Err(UploadError::NotFound)));
     assert!(matches!(open(h, absent).await, Err(UploadError::NotFound)));
     assert_eq!(StorageUsage::default(), usage(h, stranger).await);

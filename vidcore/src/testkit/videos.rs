@@ -17,7 +17,7 @@ use crate::jobs::{Claim, Lease, NewJob, QueueName, UPLOADS_QUEUE, VIDEO_QUEUE};
 use crate::media::jobs::PROCESS_VIDEO;
 use crate::media::{MediaInfo, NewObject, PlannedRendition, PublishRendition, Rendition, RenditionKind, Source};
 use crate::storage::verify::VERIFY_UPLOAD;
-use crate::storage::{CommitSource, NewUpload, Upload};
+use crate::storage::{CommitSource, NewUpload, Upload, UploadKind};
 use crate::store::{Causes, Fence, Store};
 use crate::testkit::TestStore;
 
@@ -183,10 +183,14 @@ impl VideoHarness {
     pub fn new_upload(&self, video: &Video, size_bytes: u64) -> NewUpload {
         NewUpload {
             id: UploadId::new(self.now(), &*self.entropy),
-            video: video.id,
+            video: Some(video.id),
             user: video.owner,
-            size_bytes,
+            kind: UploadKind::Whole,
+            size_bytes: Some(size_bytes),
             declared_sha256: None,
+            metadata: None,
+            concatenation: None,
+            draft: None,
             now: self.now(),
             expires_at: self.now().plus(Duration::from_secs(3600)),
             quota_bytes: 1 << 40,
@@ -222,7 +226,8 @@ impl VideoHarness {
 
     /// What makes the upload the video's source.
     pub fn commit(&self, upload: &Upload, fence: Fence) -> CommitSource {
-        let object_key = format!("originals/{}/{}", upload.video, upload.id);
+        let video = upload.video.expect("it is no part");
+        let object_key = format!("originals/{video}/{}", upload.id);
         let (size_bytes, content_type) = (upload.size_bytes, "video/mp4".to_owned());
         let sha256 = sha256(size_bytes);
         CommitSource {
@@ -230,7 +235,7 @@ impl VideoHarness {
             upload: upload.id,
             source: Source {
                 id: SourceId::new(self.now(), &*self.entropy),
-                video: upload.video,
+                video,
                 upload: upload.id,
                 object_key: object_key.clone(),
                 size_bytes,

@@ -25,7 +25,7 @@ async fn bytes_under_way_belong_to_their_upload_and_no_longer() {
     let open = patient.h.open(&patient.uploaded, 5).await;
     let (verifying, _) = patient.h.verifying(&patient.uploaded, 5).await;
     let staged = format!("staging/{}/1", open.id);
-    let pinned = format!("originals/{}/{}", verifying.video, verifying.id);
+    let pinned = format!("originals/{}/{}", patient.uploaded.id, verifying.id);
     patient.put(&staged, b"staged").await;
     patient.put(&pinned, b"pinned").await;
     patient.assert_found(&[]).await;

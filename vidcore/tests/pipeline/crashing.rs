@@ -43,13 +43,14 @@ async fn commit(studio: &Studio, upload: vidcore::id::UploadId) -> Source {
     let store = studio.platform.store();
     let lease = claim(studio, "uploads").await;
     let upload = store.upload(upload).await.expect("the store answers").expect("it was opened");
-    let key = format!("originals/{}/{}", upload.video, upload.id);
+    let video = upload.video.expect("it is no part");
+    let key = format!("originals/{video}/{}", upload.id);
     studio.platform.objects().rename(upload.staged_key.as_deref().expect("received"), &key).await.expect("staged");
     let (now, sha256) = (studio.platform.now(), upload.received_sha256.expect("received"));
     let content_type = "video/mp4".to_owned();
     let source = Source {
         id: SourceId::new(now, &SystemEntropy),
-        video: upload.video,
+        video,
         upload: upload.id,
         object_key: key.clone(),
         size_bytes: upload.size_bytes,

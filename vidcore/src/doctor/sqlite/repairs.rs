@@ -234,7 +234,7 @@ fn forget_picture(db: &Connection, key: &str) -> rusqlite::Result<usize> {
 /// An upload by which nothing came counts against nobody; one that counts wrongly counts what came.
 fn uncount_upload(db: &Connection, upload: UploadId) -> rusqlite::Result<bool> {
     let corrected = db.execute(
-        "UPDATE uploads SET (size_bytes, video_pk) = (
+        "UPDATE uploads SET offset_bytes = 0, (size_bytes, video_pk) = (
             SELECT s.size_bytes, s.video_pk FROM sources s WHERE s.upload_id = uploads.id)
          WHERE id = :upload AND status = 'complete' AND EXISTS (
             SELECT 1 FROM sources s WHERE s.upload_id = uploads.id
@@ -252,8 +252,9 @@ fn uncount_upload(db: &Connection, upload: UploadId) -> rusqlite::Result<bool> {
 /// A source counts against the owner of its video, by the upload it came by.
 fn count_source(db: &Connection, source: SourceId, now: Timestamp) -> rusqlite::Result<bool> {
     let rows = db.execute(
-        "INSERT INTO uploads (id, video_pk, user_pk, status, size_bytes, created_at_ms, updated_at_ms, expires_at_ms)
-         SELECT s.upload_id, s.video_pk, v.owner_pk, 'complete', s.size_bytes, s.created_at_ms, :now, s.created_at_ms
+        "INSERT INTO uploads (id, video_pk, user_pk, kind, status, size_bytes, created_at_ms, updated_at_ms,
+            expires_at_ms)
+         SELECT s.upload_id, s.video_pk, v.owner_pk, 'whole', 'complete', s.size_bytes, s.created_at_ms, :now, s.created_at_ms
          FROM sources s JOIN videos v ON v.pk = s.video_pk WHERE s.id = :source
          ON CONFLICT (id) DO UPDATE SET status = 'complete', size_bytes = excluded.size_bytes, updated_at_ms = :now
             WHERE status <> 'complete'",

@@ -7,26 +7,38 @@ use crate::clock::Timestamp;
 use crate::id::{UploadId, UserId};
 use crate::jobs::QUEUES_OF_VIDEOS;
 use crate::media::NewObject;
-use crate::storage::{CommitSource, NewUpload, StorageUsage, Upload, UploadError, UploadStatus, UploadStore};
+use crate::storage::{
+    Appending, BeginAppend, CommitSource, JoinUploads, NewUpload, RecordAppend, Segment, StorageUsage, Upload,
+    UploadError, UploadKind, UploadStatus, UploadStore,
+};
 use crate::store::sqlite::{Fail, SqliteStore, named, refuse};
 use crate::store::{Causes, Fence, Outcome, StoreError};
 
+mod append;
+mod join;
+
 type Result<T, E = Fail<UploadError>> = std::result::Result<T, E>;
 
-const SELECT: &str = "SELECT p.id, v.id AS video_id, u.id AS user_id, p.status, p.size_bytes, p.declared_sha256,
-    p.staged_key, p.received_sha256, p.reason, p.created_at_ms, p.expires_at_ms
-    FROM uploads p JOIN videos v ON v.pk = p.video_pk JOIN users u ON u.pk = p.user_pk";
+const SELECT: &str = "SELECT p.id, v.id AS video_id, u.id AS user_id, p.kind, p.status, p.size_bytes,
+    p.length_deferred, p.offset_bytes, p.declared_sha256, p.staged_key, p.received_sha256, p.metadata,
+    p.concatenation, p.reason, p.created_at_ms, p.expires_at_ms
+    FROM uploads p LEFT JOIN videos v ON v.pk = p.video_pk JOIN users u ON u.pk = p.user_pk";
 
 fn upload_from(row: &Row<'_>) -> rusqlite::Result<Upload> {
     Ok(Upload {
         id: row.get("id")?,
         video: row.get("video_id")?,
         user: row.get("user_id")?,
+        kind: named(row, "kind", UploadKind::parse)?,
         status: named(row, "status", UploadStatus::parse)?,
         size_bytes: row.get::<_, i64>("size_bytes")?.unsigned_abs(),
+        length_deferred: row.get("length_deferred")?,
+        offset_bytes: row.get::<_, i64>("offset_bytes")?.unsigned_abs(),
         declared_sha256: row.get("declared_sha256")?,
         staged_key: row.get("staged_key")?,
         received_sha256: row.get("received_sha256")?,
+        metadata: row.get("metadata")?,
+        concatenation: row.get("concatenation")?,
         reason: row.get("reason")?,
         created_at: row.get("created_at_ms")?,
         expires_at: row.get("expires_at_ms")?,
@@ -68,52 +80,105 @@ fn usage(db: &Connection, user: UserId, now: Timestamp) -> rusqlite::Result<Stor
 }
 
 fn open_count(db: &Connection, new: &NewUpload) -> rusqlite::Result<u32> {
+    let Some(video) = new.video else { return open_parts(db, new) };
     // Index uploads_video_open.
     db.prepare_cached(
         "SELECT count(*) FROM uploads
          WHERE video_pk = (SELECT pk FROM videos WHERE id = :video) AND status = 'open' AND expires_at_ms > :now",
     )?
-    .query_row(named_params! {":video": new.video, ":now": new.now}, |row| row.get(0))
+    .query_row(named_params! {":video": video, ":now": new.now}, |row| row.get(0))
+}
+
+fn open_parts(db: &Connection, new: &NewUpload) -> rusqlite::Result<u32> {
+    // Index uploads_user_quota.
+    db.prepare_cached(
+        "SELECT count(*) FROM uploads WHERE user_pk = (SELECT pk FROM users WHERE id = :user)
+            AND status = 'open' AND expires_at_ms > :now AND kind = 'part'",
+    )?
+    .query_row(named_params! {":user": new.user, ":now": new.now}, |row| row.get(0))
 }
 
 fn demand_owner(db: &Connection, new: &NewUpload) -> Result<()> {
-    crate::catalog::sqlite::find(db, new.video)?
+    let Some(video) = new.video else { return Ok(()) };
+    crate::catalog::sqlite::find(db, video)?
         .filter(|video| video.owner == new.user && video.deleted_at.is_none())
         .map(|_| ())
         .ok_or_else(|| refuse(UploadError::NotFound))
 }
 
-fn weigh(db: &Connection, new: &NewUpload) -> Result<()> {
-    let usage = usage(db, new.user, new.now)?;
+/// Whether the user may have `more` bytes stored or reserved than now.
+fn weigh(db: &Connection, user: UserId, more: u64, quota_bytes: u64, now: Timestamp) -> Result<()> {
+    let usage = usage(db, user, now)?;
     let used_bytes = usage.stored_bytes.saturating_add(usage.reserved_bytes);
-    if used_bytes.saturating_add(new.size_bytes) > new.quota_bytes {
-        return Err(refuse(UploadError::QuotaExceeded { used_bytes, quota_bytes: new.quota_bytes }));
+    if used_bytes.saturating_add(more) > quota_bytes {
+        return Err(refuse(UploadError::QuotaExceeded { used_bytes, quota_bytes }));
     }
+    Ok(())
+}
+
+fn demand_room(db: &Connection, new: &NewUpload) -> Result<()> {
+    weigh(db, new.user, new.size_bytes.unwrap_or(0), new.quota_bytes, new.now)?;
     if open_count(db, new)? >= new.max_open {
         return Err(refuse(UploadError::TooManyOpen));
     }
     Ok(())
 }
 
+/// The video that is made along with the upload, if one is.
+fn insert_draft(db: &Connection, new: &NewUpload) -> Result<()> {
+    let Some(draft) = &new.draft else { return Ok(()) };
+    crate::catalog::sqlite::insert(db, draft).map_err(|fail| match fail {
+        Fail::Sql(error) => Fail::Sql(error),
+        Fail::Refused(_) => refuse(UploadError::NotFound),
+    })
+}
+
 fn insert(db: &Connection, new: &NewUpload) -> Result<()> {
     let rows = db
         .prepare_cached(
-            "INSERT INTO uploads (id, video_pk, user_pk, status, size_bytes, declared_sha256,
-                created_at_ms, updated_at_ms, expires_at_ms)
-             SELECT :id, v.pk, v.owner_pk, 'open', :size, :sha256, :now, :now, :expires
-             FROM videos v JOIN users u ON u.pk = v.owner_pk
-             WHERE v.id = :video AND u.id = :user AND v.deleted_at_ms IS NULL",
+            "INSERT INTO uploads (id, video_pk, user_pk, kind, status, size_bytes, length_deferred, declared_sha256,
+                metadata, concatenation, created_at_ms, updated_at_ms, expires_at_ms)
+             SELECT :id, (SELECT pk FROM videos WHERE id = :video), u.pk, :kind, 'open', :size, :deferred, :sha256,
+                :metadata, :concatenation, :now, :now, :expires
+             FROM users u WHERE u.id = :user",
         )?
         .execute(named_params! {
             ":id": new.id,
             ":video": new.video,
             ":user": new.user,
-            ":size": i64::try_from(new.size_bytes).unwrap_or(i64::MAX),
+            ":kind": new.kind.as_str(),
+            ":size": new.size_bytes.map_or(0, signed),
+            ":deferred": new.size_bytes.is_none(),
             ":sha256": new.declared_sha256,
+            ":metadata": new.metadata,
+            ":concatenation": new.concatenation,
             ":now": new.now,
             ":expires": new.expires_at,
         })?;
     if rows == 1 { Ok(()) } else { Err(refuse(UploadError::NotFound)) }
+}
+
+fn signed(bytes: u64) -> i64 {
+    i64::try_from(bytes).unwrap_or(i64::MAX)
+}
+
+fn segments(db: &Connection, id: UploadId) -> rusqlite::Result<Vec<Segment>> {
+    // Primary key (upload_pk, seq).
+    db.prepare_cached(
+        "SELECT seq, key, size_bytes FROM upload_segments
+         WHERE upload_pk = (SELECT pk FROM uploads WHERE id = :id) ORDER BY seq",
+    )?
+    .query_map(named_params! {":id": id}, |row| {
+        Ok(Segment { seq: row.get(0)?, key: row.get(1)?, size_bytes: row.get::<_, i64>(2)?.unsigned_abs() })
+    })?
+    .collect()
+}
+
+/// Forgets a part that nobody can go on with: it belongs to no video whose purge would do so.
+fn forget_part(db: &Connection, id: UploadId) -> rusqlite::Result<()> {
+    db.prepare_cached("DELETE FROM uploads WHERE id = :id AND kind = 'part' AND status IN ('expired', 'aborted')")?
+        .execute(named_params! {":id": id})
+        .map(|_| ())
 }
 
 /// Moves an upload from one state to another; the caller has read it in this transaction.
@@ -132,8 +197,14 @@ fn set_status(
     )?
     .execute(named_params! {
         ":id": id, ":from": from.as_str(), ":to": to.as_str(), ":reason": reason, ":now": now,
-    })
-    .map(|_| ())
+    })?;
+    if to == UploadStatus::Verifying {
+        return Ok(());
+    }
+    // Its bytes are elsewhere now, or nowhere. Primary key (upload_pk, seq).
+    db.prepare_cached("DELETE FROM upload_segments WHERE upload_pk = (SELECT pk FROM uploads WHERE id = :id)")?
+        .execute(named_params! {":id": id})
+        .map(|_| ())
 }
 
 fn demand_open(upload: &Upload, now: Timestamp, command: &'static str) -> Result<()> {
@@ -141,6 +212,13 @@ fn demand_open(upload: &Upload, now: Timestamp, command: &'static str) -> Result
         UploadStatus::Open if upload.expires_at > now => Ok(()),
         UploadStatus::Open | UploadStatus::Expired => Err(refuse(UploadError::Expired)),
         status => Err(refuse(UploadError::WrongState { status, command })),
+    }
+}
+
+fn demand_whole(upload: &Upload) -> Result<()> {
+    match upload.kind {
+        UploadKind::Whole => Ok(()),
+        kind => Err(refuse(UploadError::WrongKind { kind, command: "take all bytes at once" })),
     }
 }
 
@@ -175,8 +253,9 @@ impl UploadStore for SqliteStore {
     async fn create_upload(&self, new: NewUpload, causes: Causes) -> Result<Outcome<Upload>, UploadError> {
         self.command("open an upload", causes, move |db, _| {
             // Whose video it is comes first: what else is refused would tell a stranger that it exists.
+            insert_draft(db, &new)?;
             demand_owner(db, &new)?;
-            weigh(db, &new)?;
+            demand_room(db, &new)?;
             insert(db, &new)?;
             demand(db, new.id, None)
         })
@@ -196,6 +275,7 @@ impl UploadStore for SqliteStore {
     ) -> Result<Upload, UploadError> {
         self.command("record received bytes", Causes::none(), move |db, now| {
             let upload = demand(db, id, None)?;
+            demand_whole(&upload)?;
             if upload.staged_key.is_some() {
                 return Err(refuse(UploadError::AlreadyReceived));
             }
@@ -227,7 +307,10 @@ impl UploadStore for SqliteStore {
                 return Ok(upload);
             }
             demand_open(&upload, now, "be completed")?;
-            if upload.staged_key.is_none() {
+            if upload.kind == UploadKind::Part {
+                return Err(refuse(UploadError::WrongKind { kind: upload.kind, command: "be completed by itself" }));
+            }
+            if !upload.is_received() {
                 return Err(refuse(UploadError::NoBytes));
             }
             set_status(db, id, UploadStatus::Open, UploadStatus::Verifying, None, now)?;
@@ -249,7 +332,9 @@ impl UploadStore for SqliteStore {
                 return Err(refuse(UploadError::WrongState { status: upload.status, command: "be aborted" }));
             }
             set_status(db, id, UploadStatus::Open, UploadStatus::Aborted, None, now)?;
-            demand(db, id, None)
+            let upload = demand(db, id, None)?;
+            forget_part(db, id)?;
+            Ok(upload)
         })
         .await
     }
@@ -261,18 +346,19 @@ impl UploadStore for SqliteStore {
             if upload.status != UploadStatus::Verifying {
                 return Err(refuse(UploadError::WrongState { status: upload.status, command: "be committed" }));
             }
-            let video = crate::catalog::sqlite::find(db, upload.video)?.ok_or_else(|| refuse(UploadError::NotFound))?;
-            if crate::catalog::sqlite::purge::has_begun(db, upload.video)? {
+            let video = command.source.video;
+            let found = crate::catalog::sqlite::find(db, video)?.ok_or_else(|| refuse(UploadError::NotFound))?;
+            if crate::catalog::sqlite::purge::has_begun(db, video)? {
                 return Err(refuse(UploadError::NotFound));
             }
-            if video.deleted_at.is_some() {
+            if found.deleted_at.is_some() {
                 // Restoring plans the processing.
                 effects.causes.jobs.clear();
             }
-            crate::jobs::sqlite::cancel_of_video(db, upload.video, &QUEUES_OF_VIDEOS, leased_now, effects)?;
+            crate::jobs::sqlite::cancel_of_video(db, video, &QUEUES_OF_VIDEOS, leased_now, effects)?;
             set_status(db, command.upload, UploadStatus::Verifying, UploadStatus::Complete, None, command.now)?;
-            crate::media::sqlite::insert_object(db, upload.video, &command.object, command.now)?;
-            Ok(crate::catalog::sqlite::sparing_lists(db, upload.video, effects, || make_current(db, &command))?)
+            crate::media::sqlite::insert_object(db, video, &command.object, command.now)?;
+            Ok(crate::catalog::sqlite::sparing_lists(db, video, effects, || make_current(db, &command))?)
         })
         .await
     }
@@ -316,11 +402,38 @@ impl UploadStore for SqliteStore {
             let is_over = upload.status == UploadStatus::Open && upload.expires_at <= now;
             if is_over {
                 set_status(db, id, UploadStatus::Open, UploadStatus::Expired, None, now)?;
+                forget_part(db, id)?;
             }
             Ok(is_over)
         })
         .await
         .map(Outcome::into_inner)
+    }
+
+    async fn begin_append(&self, command: BeginAppend) -> Result<Appending, UploadError> {
+        self.command("begin to append", Causes::none(), move |db, now| append::begin(db, &command, now))
+            .await
+            .map(Outcome::into_inner)
+    }
+
+    async fn record_append(&self, command: RecordAppend, causes: Causes) -> Result<Upload, UploadError> {
+        self.command_with("record appended bytes", causes, move |db, now, effects| {
+            let upload = append::record(db, &command, now)?;
+            if upload.status != UploadStatus::Verifying {
+                effects.causes.jobs.clear();
+            }
+            Ok(upload)
+        })
+        .await
+        .map(Outcome::into_inner)
+    }
+
+    async fn join_uploads(&self, command: JoinUploads, causes: Causes) -> Result<Outcome<Upload>, UploadError> {
+        self.command("join uploads", causes, move |db, now| join::join(db, command, now)).await
+    }
+
+    async fn upload_segments(&self, id: UploadId) -> Result<Vec<Segment>, UploadError> {
+        self.read("read an upload's segments", move |db| Ok(segments(db, id)?)).await
     }
 
     async fn storage_usage(&self, user: UserId) -> Result<StorageUsage, UploadError> {

@@ -1,0 +1,137 @@
+//! Segments as files that grow.
+
+use std::fs::{File, OpenOptions};
+use std::io::{Error, ErrorKind};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use crate::storage::Segment;
+use crate::storage::objects::{ObjectError, io_failure};
+
+use super::{Batch, Staging, StagingWriter, StartAt, len};
+
+/// A commit waits for the disk; this much is some tenths of a second of it.
+const COMMIT_AFTER: u64 = 64 << 20;
+
+/// Staging in a local folder.
+#[derive(Debug, Clone)]
+pub struct FileStaging {
+    root: PathBuf,
+}
+
+impl FileStaging {
+    /// Staging under `root`, the folder of a local object store: a segment's key is its path there.
+    pub fn new(root: PathBuf) -> Self {
+        Self { root }
+    }
+}
+
+#[async_trait]
+impl Staging for FileStaging {
+    async fn writer(&self, start: StartAt) -> Result<Box<dyn StagingWriter>, ObjectError> {
+        let root = self.root.clone();
+        let writer = blocking("open a staged file", move || match &start.last {
+            Some(last) => go_on(&root, last.clone()),
+            None => begin(&root, &start),
+        });
+        Ok(Box::new(writer.await?))
+    }
+
+    fn commit_after(&self) -> u64 {
+        COMMIT_AFTER
+    }
+}
+
+fn begin(root: &Path, start: &StartAt) -> std::io::Result<FileWriter> {
+    let segment = Segment { seq: start.next_seq, key: start.key(start.next_seq), size_bytes: 0 };
+    let path = root.join(&segment.key);
+    std::fs::create_dir_all(root.join(&start.prefix))?;
+    let file = OpenOptions::new().write(true).create_new(true).open(&path)?;
+    Ok(FileWriter { file: Arc::new(file), root: root.to_owned(), committed: 0, is_new: true, segment })
+}
+
+/// What lies beyond the segment was never acknowledged.
+fn go_on(root: &Path, segment: Segment) -> std::io::Result<FileWriter> {
+    let file = OpenOptions::new().write(true).open(root.join(&segment.key))?;
+    let found = file.metadata()?.len();
+    if found < segment.size_bytes {
+        return Err(Error::other(format!("a staged file has {found} bytes of {}", segment.size_bytes)));
+    }
+    file.set_len(segment.size_bytes)?;
+    let committed = segment.size_bytes;
+    Ok(FileWriter { file: Arc::new(file), root: root.to_owned(), committed, is_new: false, segment })
+}
+
+#[derive(Debug)]
+struct FileWriter {
+    file: Arc<File>,
+    root: PathBuf,
+    /// Its size is what has been written.
+    segment: Segment,
+    committed: u64,
+    /// Whether its name may not be on the disk yet.
+    is_new: bool,
+}
+
+#[async_trait]
+impl StagingWriter for FileWriter {
+    async fn write(&mut self, batch: &Batch) -> Result<(), ObjectError> {
+        let (file, batch) = (Arc::clone(&self.file), Arc::clone(batch));
+        let mut at = self.segment.size_bytes;
+        self.segment.size_bytes += len(&batch);
+        blocking("write a staged file", move || {
+            for bytes in batch.iter() {
+                file.write_all_at(bytes, at)?;
+                at += bytes.len() as u64;
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    async fn commit(&mut self) -> Result<Vec<Segment>, ObjectError> {
+        if self.committed == self.segment.size_bytes {
+            return Ok(Vec::new());
+        }
+        let (file, folder, root) = (Arc::clone(&self.file), self.root.join(&self.segment.key), self.root.clone());
+        let is_new = std::mem::take(&mut self.is_new);
+        blocking("sync a staged file", move || {
+            file.sync_data()?;
+            if is_new { sync_folders(&folder, &root) } else { Ok(()) }
+        })
+        .await?;
+        self.committed = self.segment.size_bytes;
+        Ok(vec![self.segment.clone()])
+    }
+
+    async fn abandon(self: Box<Self>) {
+        // A committed segment is cut by whoever goes on with it.
+        if self.committed == 0
+            && let Err(error) = tokio::fs::remove_file(self.root.join(&self.segment.key)).await
+            && error.kind() != ErrorKind::NotFound
+        {
+            tracing::warn!(%error, "a staged file could not be removed");
+        }
+    }
+}
+
+/// A new file is there after a power cut only if the folders that lead to it are.
+fn sync_folders(file: &Path, root: &Path) -> std::io::Result<()> {
+    for folder in file.ancestors().skip(1).take_while(|folder| folder.starts_with(root)) {
+        File::open(folder)?.sync_all()?;
+    }
+    Ok(())
+}
+
+async fn blocking<T: Send + 'static>(
+    operation: &'static str,
+    work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
+) -> Result<T, ObjectError> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|error| ObjectError::Unavailable { operation, source: error.into() })?
+        .map_err(|error| io_failure(operation, error))
+}
