@@ -1,7 +1,7 @@
-//! One router out of three stacks.
+//! One router out of four stacks.
 //!
-//! `api` takes JSON and answers within a time; `bytes` streams for as long as bytes move; `ops` is
-//! for operators and documents. All three stand in one envelope (id, log, metrics, headers,
+//! `api` takes JSON and answers within a time; `bytes` streams for as long as bytes move, and so does
+//! `tus`; `ops` is for operators and documents. All stand in one envelope (id, log, metrics, headers,
 //! problems), so nothing is served outside it.
 
 use std::sync::Arc;
@@ -13,10 +13,12 @@ use tower_http::catch_panic::CatchPanicLayer;
 use utoipa::openapi::{OpenApi, Server};
 use utoipa_axum::router::OpenApiRouter;
 use vidcore::entropy::{Entropy, SystemEntropy};
+use vidcore::platform::settings::UploadSettings;
 
 use crate::config::HttpSettings;
 use crate::middleware::envelope::{Envelope, envelope};
 use crate::middleware::load;
+use crate::middleware::tus::{MaxSize, tus};
 use crate::middleware::{PanicProblem, api_stack, bytes_stack, compression, cors};
 use crate::openapi::{self, Document};
 use crate::problem::{Problem, code};
@@ -28,6 +30,8 @@ pub struct Stacks<S> {
     pub api: OpenApiRouter<S>,
     /// Uploads and playback: bodies must keep moving; nothing is buffered or compressed.
     pub bytes: OpenApiRouter<S>,
+    /// Uploads by the tus protocol, whose headers stand on every answer; otherwise like `bytes`.
+    pub tus: OpenApiRouter<S>,
     /// Health and documents: small answers, no bodies.
     pub ops: OpenApiRouter<S>,
 }
@@ -35,7 +39,12 @@ pub struct Stacks<S> {
 impl<S: Clone + Send + Sync + 'static> Default for Stacks<S> {
     /// Three empty stacks, without the title and version that each document would bring.
     fn default() -> Self {
-        Self { api: OpenApiRouter::default(), bytes: OpenApiRouter::default(), ops: OpenApiRouter::default() }
+        Self {
+            api: OpenApiRouter::default(),
+            bytes: OpenApiRouter::default(),
+            tus: OpenApiRouter::default(),
+            ops: OpenApiRouter::default(),
+        }
     }
 }
 
@@ -73,12 +82,22 @@ pub struct Edge {
     pub public_url: PublicUrl,
     /// Where request ids come from.
     pub entropy: Arc<dyn Entropy>,
+    /// The largest upload in bytes, as clients of the tus protocol are told.
+    pub max_upload_bytes: u64,
 }
 
 impl Edge {
     /// An edge with the system's randomness.
     pub fn new(http: HttpSettings, public_url: PublicUrl) -> Self {
-        Self { http, public_url, entropy: Arc::new(SystemEntropy) }
+        let max_upload_bytes = UploadSettings::default().max_size_bytes;
+        Self { http, public_url, entropy: Arc::new(SystemEntropy), max_upload_bytes }
+    }
+
+    /// With another largest upload. Default: that of [`UploadSettings`].
+    #[must_use]
+    pub fn max_upload_bytes(mut self, bytes: u64) -> Self {
+        self.max_upload_bytes = bytes;
+        self
     }
 }
 
@@ -113,10 +132,14 @@ where
         from_fn_with_state(settings.clone(), api_stack),
         catch_panics(),
     ));
+    let tus_layers = (from_fn_with_state(settings.clone(), bytes_stack), catch_panics());
+    let resumable = across_origins(with_fallback(routers.tus).layer(tus_layers), edge)
+        .layer(from_fn_with_state(MaxSize(edge.max_upload_bytes), tus));
     let bytes = with_fallback(routers.bytes).layer((from_fn_with_state(settings, bytes_stack), catch_panics()));
     let ops = with_fallback(routers.ops).layer(catch_panics());
     let router = across_origins(api, edge)
         .merge(across_origins(bytes, edge))
+        .merge(resumable)
         .merge(ops)
         .fallback(no_route)
         .layer(from_fn_with_state(outer(edge), envelope))
@@ -135,6 +158,7 @@ where
 struct Routers<S> {
     api: Router<S>,
     bytes: Router<S>,
+    tus: Router<S>,
     ops: Router<S>,
 }
 
@@ -145,14 +169,16 @@ where
     let stacks = openapi::add_routes(stacks);
     let (api, mut document) = stacks.api.split_for_parts();
     let (bytes, bytes_document) = stacks.bytes.split_for_parts();
+    let (tus, tus_document) = stacks.tus.split_for_parts();
     let (ops, ops_document) = stacks.ops.split_for_parts();
     document.merge(bytes_document);
+    document.merge(tus_document);
     document.merge(ops_document);
     openapi::complete(&mut document);
     if !edge.public_url.base_path.is_empty() {
         document.servers = Some(vec![Server::new(&edge.public_url.base_path)]);
     }
-    (Routers { api, bytes, ops }, document)
+    (Routers { api, bytes, tus, ops }, document)
 }
 
 fn outer(edge: &Edge) -> Envelope {

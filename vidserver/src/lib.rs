@@ -35,8 +35,10 @@ pub fn router(platform: Platform) -> axum::Router {
 pub fn app(platform: Platform, http: HttpSettings) -> App {
     let nowhere = PublicUrl { https: false, base_path: String::new() };
     let public_url = PublicUrl::parse(&platform.settings().public_url).unwrap_or(nowhere);
+    let max_upload_bytes = platform.settings().uploads.max_size_bytes;
     let state = ApiState::new(platform, &http);
-    let App { router, openapi } = app::assemble(routes::stacks(), state.clone(), &Edge::new(http, public_url));
+    let edge = Edge::new(http, public_url).max_upload_bytes(max_upload_bytes);
+    let App { router, openapi } = app::assemble(routes::stacks(), state.clone(), &edge);
     // Admission stands on routes that are built before there is a platform; it finds it here.
     App { router: router.layer(axum::Extension(state)), openapi }
 }

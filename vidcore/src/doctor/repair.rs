@@ -14,9 +14,9 @@ use crate::jobs::NewJob;
 use crate::media::NewObject;
 use crate::media::jobs::process_job;
 use crate::platform::parts::Parts;
-use crate::storage::{Upload, UploadError};
 use crate::storage::objects::ObjectError;
 use crate::storage::service::verify_job;
+use crate::storage::{Upload, UploadError};
 use crate::store::{Causes, StoreError};
 
 /// How often the whole is looked through: a repair may bring to light what another finding hid.

@@ -46,6 +46,11 @@ impl Links {
         format!("{}/uploads/{id}/bytes?{query}", self.base)
     }
 
+    /// The upload as a resource of the tus protocol.
+    pub fn tus_upload(&self, id: UploadId) -> String {
+        format!("{}/uploads/tus/{id}", self.base)
+    }
+
     /// How everybody plays an open video; `None` while it is not playable.
     pub fn public_playback(&self, video: &Video) -> Option<PlaybackLinks> {
         self.playback(video, &format!("public/{}/{}", video.id, video.playback_epoch), None)

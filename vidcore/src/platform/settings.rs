@@ -413,7 +413,7 @@ impl RateLimitSettings {
 
 /// The policies that ship, by name: one for each class and whom it counts. Why these numbers is written in
 /// `docs/fair-use.md`.
-pub(crate) fn shipped_policies() -> [(&'static str, LimitSettings); 13] {
+pub(crate) fn shipped_policies() -> [(&'static str, LimitSettings); 15] {
     let limit = |limit, window_s, burst| LimitSettings { limit, window_s, burst };
     [
         ("write.user", limit(100, 3600, 20)),
@@ -429,6 +429,8 @@ pub(crate) fn shipped_policies() -> [(&'static str, LimitSettings); 13] {
         ("register.account", limit(20, 3600, 5)),
         ("upload.user", limit(300, 3600, 60)),
         ("upload.address", limit(600, 3600, 120)),
+        ("append.user", limit(1200, 60, 240)),
+        ("append.address", limit(2400, 60, 480)),
     ]
 }
 

@@ -26,13 +26,16 @@ pub enum RouteClass {
     Read,
     /// Searches.
     Search,
-    /// Opens, sends or completes an upload.
+    /// Opens a resumable upload, or sends a file whole.
     Upload,
+    /// Goes on with a resumable upload.
+    Append,
 }
 
 impl RouteClass {
     /// Every class.
-    pub const ALL: [Self; 6] = [Self::Login, Self::Register, Self::Write, Self::Read, Self::Search, Self::Upload];
+    pub const ALL: [Self; 7] =
+        [Self::Login, Self::Register, Self::Write, Self::Read, Self::Search, Self::Upload, Self::Append];
 
     /// The name before the dot of a policy's name.
     pub fn as_str(self) -> &'static str {
@@ -43,6 +46,7 @@ impl RouteClass {
             Self::Read => "read",
             Self::Search => "search",
             Self::Upload => "upload",
+            Self::Append => "append",
         }
     }
 
@@ -56,7 +60,9 @@ impl RouteClass {
         match self {
             Self::Login => &[SubjectKind::Address, SubjectKind::Account, SubjectKind::Familiar],
             Self::Register => &[SubjectKind::Address, SubjectKind::Account],
-            Self::Write | Self::Read | Self::Search | Self::Upload => &[SubjectKind::User, SubjectKind::Address],
+            Self::Write | Self::Read | Self::Search | Self::Upload | Self::Append => {
+                &[SubjectKind::User, SubjectKind::Address]
+            }
         }
     }
 }

@@ -21,7 +21,7 @@ use crate::storage::objects::{ObjectError, Written};
 use crate::storage::resumable::writers::Writers;
 use crate::storage::signed_url::UploadUrlSigner;
 use crate::storage::staging::intake::{Intake, Pause, Sink, Until};
-use crate::storage::staging::{RunningHash, StartAt, Staging};
+use crate::storage::staging::{RunningHash, Staging, StartAt};
 use crate::storage::verify::{GIVE_UP_UPLOAD, VERIFY_UPLOAD, VerifyPayload};
 use crate::storage::{NewUpload, StorageUsage, Upload, UploadError, UploadKind, UploadStatus};
 use crate::store::{BoxError, Causes, Outcome};
@@ -374,6 +374,11 @@ impl Uploads {
             Ok(()) | Err(ObjectError::NotFound) => {}
             Err(error) => tracing::warn!(%error, upload.id = %id, "staged bytes could not be deleted"),
         }
+    }
+
+    /// An upload as its owner sees it.
+    pub fn show(&self, upload: Upload) -> UploadView {
+        self.view(upload)
     }
 
     fn view(&self, upload: Upload) -> UploadView {

@@ -142,9 +142,7 @@ impl Upload {
     pub fn is_received(&self) -> bool {
         match self.kind {
             UploadKind::Whole => self.staged_key.is_some(),
-            UploadKind::Resumable | UploadKind::Part => {
-                !self.length_deferred && self.offset_bytes == self.size_bytes
-            }
+            UploadKind::Resumable | UploadKind::Part => !self.length_deferred && self.offset_bytes == self.size_bytes,
             UploadKind::Joined => true,
         }
     }

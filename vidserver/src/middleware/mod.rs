@@ -12,6 +12,7 @@ pub mod rate_limit;
 pub mod request_id;
 mod security;
 mod stacks;
+pub(crate) mod tus;
 
 pub(crate) use compression::compression;
 pub(crate) use cors::cors;

@@ -73,6 +73,9 @@ codes! {
     /// The owner's storage quota is used up.
     QUOTA_EXCEEDED = 403 "quota_exceeded", "The storage quota does not hold this file",
         "Delete videos or send a smaller file.";
+    /// The upload takes no bytes by appending.
+    UPLOAD_NOT_APPENDABLE = 403 "upload_not_appendable", "Nothing can be appended to this upload",
+        "An upload that was joined of parts is complete; open another.";
     /// Nothing here, or nothing the caller may know of.
     NOT_FOUND = 404 "not_found", "Nothing was found here",
         "Check the path and the id; what is private looks absent to others.";
@@ -100,6 +103,15 @@ codes! {
     /// Too many uploads of one video are open.
     TOO_MANY_OPEN_UPLOADS = 409 "too_many_open_uploads", "Too many uploads of this video are open",
         "Complete or delete one of them.";
+    /// The bytes do not begin where the upload goes on.
+    OFFSET_MISMATCH = 409 "offset_mismatch", "The upload goes on at another offset",
+        "Ask for `Upload-Offset` with `HEAD`, and go on there.";
+    /// The length was declared before, and differently.
+    LENGTH_DECLARED = 409 "length_declared", "The length was declared differently",
+        "Send the length that was declared, or open another upload.";
+    /// Parts cannot be joined.
+    PARTS_NOT_JOINABLE = 409 "parts_not_joinable", "The parts cannot be joined",
+        "Name parts of your own, each once, whole and not expired.";
     /// The same `Idempotency-Key` is being worked on.
     REQUEST_IN_PROGRESS = 409 "request_in_progress", "The same request is being worked on",
         "Wait for its answer, or send it again after `Retry-After`.";
@@ -109,9 +121,15 @@ codes! {
     /// `If-Match` names another version.
     VERSION_MISMATCH = 412 "version_mismatch", "The resource has changed",
         "Read it again, merge, and send the new `ETag` in `If-Match`.";
+    /// The client speaks another version of tus.
+    TUS_VERSION_UNSUPPORTED = 412 "tus_version_unsupported", "The version of tus is not supported",
+        "Send `Tus-Resumable` with the version that `Tus-Version` names.";
     /// The body is larger than allowed.
     BODY_TOO_LARGE = 413 "body_too_large", "The body is too large",
         "Send less than the limit that `detail` names.";
+    /// The file is larger than allowed or declared.
+    UPLOAD_TOO_LARGE = 413 "upload_too_large", "The file is too large",
+        "Send at most what was declared, and no file above `Tus-Max-Size`.";
     /// The body is not of a type the route takes.
     UNSUPPORTED_MEDIA_TYPE = 415 "unsupported_media_type", "The content type is not supported",
         "Send one of the types that `detail` names.";
@@ -130,6 +148,9 @@ codes! {
     /// Other bytes than declared.
     CHECKSUM_MISMATCH = 422 "checksum_mismatch", "The checksum differs from what was declared",
         "Send the file again.";
+    /// Another request appends to the upload.
+    UPLOAD_LOCKED = 423 "upload_locked", "Another request appends to this upload",
+        "Ask for `Upload-Offset` with `HEAD`, and go on there if you are to.";
     /// `If-Match` is demanded here.
     PRECONDITION_REQUIRED = 428 "precondition_required", "`If-Match` is required",
         "Send the `ETag` you read in `If-Match`.";
@@ -139,6 +160,9 @@ codes! {
     /// The header section is too large.
     HEADERS_TOO_LARGE = 431 "headers_too_large", "The header section is too large",
         "Send fewer or shorter headers.";
+    /// The bytes of one request have another checksum (a status of the tus protocol).
+    UPLOAD_CHECKSUM_MISMATCH = 460 "upload_checksum_mismatch", "The bytes have another checksum",
+        "Send them again: the offset is what it was.";
     /// A defect of the server.
     INTERNAL = 500 "internal", "The server failed",
         "Report the `request_id`; sending the request again may fail again.";

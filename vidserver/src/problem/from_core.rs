@@ -142,6 +142,12 @@ impl From<UploadError> for Problem {
                 Self::new(code::REQUEST_TIMEOUT).caused_by(error)
             }
             UploadError::BrokenOff(_) => Self::new(code::BODY_INCOMPLETE).caused_by(error),
+            UploadError::OffsetMismatch { .. } => Self::new(code::OFFSET_MISMATCH).detail(error.to_string()),
+            UploadError::LengthDeclared { .. } => Self::new(code::LENGTH_DECLARED),
+            UploadError::TooLarge { .. } => Self::new(code::UPLOAD_TOO_LARGE).detail(error.to_string()),
+            UploadError::Superseded => Self::new(code::UPLOAD_LOCKED),
+            UploadError::WrongKind { .. } => Self::new(code::WRONG_STATE).detail(error.to_string()),
+            UploadError::BadPart { .. } => Self::new(code::PARTS_NOT_JOINABLE).detail(error.to_string()),
             UploadError::Object(object) => object.into(),
             UploadError::Store(store) => store.into(),
             UploadError::Fenced => Self::internal(error),

@@ -11,6 +11,7 @@ pub mod playback;
 pub mod queues;
 pub mod render;
 pub mod state;
+pub mod tus;
 pub mod uploads;
 pub mod users;
 pub mod videos;
@@ -38,6 +39,7 @@ pub fn stacks() -> Stacks<ApiState> {
     Stacks {
         api: OpenApiRouter::new().nest("/api/v1", api).routes(routes!(auth::jwks::jwks)),
         bytes: OpenApiRouter::new().nest("/api/v1", bytes),
+        tus: OpenApiRouter::new().nest("/api/v1", tus::router()),
         ops: OpenApiRouter::new().routes(routes!(ops::healthz)).routes(routes!(ops::readyz::readyz)),
     }
 }

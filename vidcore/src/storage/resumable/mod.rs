@@ -14,9 +14,7 @@ use crate::entropy::EntropyExt;
 use crate::id::{UploadId, VideoId};
 use crate::invalid::FieldProblem;
 use crate::storage::service::{Uploads, verify_job};
-use crate::storage::{
-    BeginAppend, Checksum, JoinUploads, NewUpload, Upload, UploadError, UploadKind, UploadStatus,
-};
+use crate::storage::{BeginAppend, Checksum, JoinUploads, NewUpload, Upload, UploadError, UploadKind, UploadStatus};
 use crate::store::{BoxError, Causes, Outcome};
 
 mod append;

@@ -43,8 +43,9 @@ impl Writers {
         let Some(before) = before else { return Some(place) };
         before.stop.cancel();
         tokio::select! {
-            () = before.ended.cancelled() => Some(place),
+            biased;
             () = place.turn.stop.cancelled() => None,
+            () = before.ended.cancelled() => Some(place),
             () = tokio::time::sleep(PATIENCE) => None,
         }
     }

@@ -92,10 +92,9 @@ pub(super) fn record(db: &Connection, command: &RecordAppend, now: Timestamp) ->
 /// Whether the caller is still the one who may move the offset, and it is where the caller left it.
 fn holds(db: &Connection, command: &RecordAppend) -> rusqlite::Result<bool> {
     db.prepare_cached("SELECT 1 FROM uploads WHERE id = :id AND writer = :writer AND offset_bytes = :from")?
-        .query_row(
-            named_params! {":id": command.id, ":writer": command.writer, ":from": signed(command.from)},
-            |_| Ok(()),
-        )
+        .query_row(named_params! {":id": command.id, ":writer": command.writer, ":from": signed(command.from)}, |_| {
+            Ok(())
+        })
         .optional()
         .map(|found| found.is_some())
 }

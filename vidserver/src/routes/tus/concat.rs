@@ -1,0 +1,74 @@
+//! `Upload-Concat`: whether an upload is a part, or of which parts it is joined.
+
+use http::HeaderMap;
+use vidcore::id::UploadId;
+
+use super::headers::{UPLOAD_CONCAT, malformed, text};
+use crate::problem::Problem;
+
+/// The path of this protocol, wherever the server is mounted.
+const MOUNT: &str = "/uploads/tus/";
+
+/// What the header says.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Concat {
+    /// Nothing: it is absent.
+    Whole,
+    /// `partial`
+    Part,
+    /// `final;` and the URLs of parts, absolute or not.
+    Final(Vec<UploadId>),
+}
+
+impl Concat {
+    /// Reads the header.
+    ///
+    /// # Errors
+    /// 400 for anything else.
+    pub(super) fn of(headers: &HeaderMap) -> Result<Self, Problem> {
+        let Some(text) = text(headers, UPLOAD_CONCAT)? else { return Ok(Self::Whole) };
+        if text == "partial" {
+            return Ok(Self::Part);
+        }
+        let urls =
+            text.strip_prefix("final;").ok_or_else(|| malformed(&UPLOAD_CONCAT, "is neither partial nor final"))?;
+        let parts: Option<Vec<UploadId>> = urls.split_ascii_whitespace().map(part).collect();
+        match parts {
+            Some(parts) if !parts.is_empty() => Ok(Self::Final(parts)),
+            _ => Err(malformed(&UPLOAD_CONCAT, "names something that is no upload")),
+        }
+    }
+}
+
+/// The upload a URL of this protocol leads to. Whose it is, is asked later.
+fn part(url: &str) -> Option<UploadId> {
+    let (_, id) = url.rsplit_once(MOUNT)?;
+    id.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn concat(text: &str) -> Option<Concat> {
+        let mut headers = HeaderMap::new();
+        headers.insert(UPLOAD_CONCAT, text.parse().expect("header text"));
+        Concat::of(&headers).ok()
+    }
+
+    #[test]
+    fn parts_are_named_by_absolute_or_relative_urls() {
+        let (a, b) = (UploadId::from_bytes([1; 16]), UploadId::from_bytes([2; 16]));
+        let text = format!("final;/api/v1/uploads/tus/{a} https://example.org/media/api/v1/uploads/tus/{b}");
+        assert_eq!(Some(Concat::Final(vec![a, b])), concat(&text));
+        assert_eq!(Some(Concat::Part), concat("partial"));
+        assert_eq!(Concat::Whole, Concat::of(&HeaderMap::new()).expect("absent"));
+    }
+
+    #[test]
+    fn anything_else_is_refused() {
+        for text in ["", "final", "final;", "final; ", "Partial", "final;/etc/passwd", "final;/uploads/tus/../x"] {
+            assert_eq!(None, concat(text), "{text}");
+        }
+    }
+}

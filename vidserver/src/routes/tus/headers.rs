@@ -1,0 +1,114 @@
+//! The protocol's own headers, read and written.
+
+use std::time::{Duration, SystemTime};
+
+use axum::extract::Request;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, HeaderName, HeaderValue};
+use http_body::Body;
+use vidcore::storage::{Checksum, ChecksumAlgorithm, Upload, UploadKind, UploadStatus};
+
+use crate::problem::{Problem, code};
+
+pub(super) const UPLOAD_OFFSET: HeaderName = HeaderName::from_static("upload-offset");
+pub(super) const UPLOAD_LENGTH: HeaderName = HeaderName::from_static("upload-length");
+pub(super) const UPLOAD_DEFER_LENGTH: HeaderName = HeaderName::from_static("upload-defer-length");
+pub(super) const UPLOAD_METADATA: HeaderName = HeaderName::from_static("upload-metadata");
+pub(super) const UPLOAD_CONCAT: HeaderName = HeaderName::from_static("upload-concat");
+const UPLOAD_CHECKSUM: HeaderName = HeaderName::from_static("upload-checksum");
+const UPLOAD_EXPIRES: HeaderName = HeaderName::from_static("upload-expires");
+
+/// The type of bodies that are appended.
+const OFFSET_OCTET_STREAM: &str = "application/offset+octet-stream";
+
+/// A header's text; `None` if it is absent.
+pub(super) fn text(headers: &HeaderMap, name: HeaderName) -> Result<Option<&str>, Problem> {
+    let mut values = headers.get_all(&name).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    if values.next().is_some() {
+        return Err(malformed(&name, "stands there more than once"));
+    }
+    value.to_str().map(Some).map_err(|_| malformed(&name, "is not ASCII text"))
+}
+
+/// A number of bytes: digits alone; `None` if the header is absent.
+pub(super) fn number(headers: &HeaderMap, name: HeaderName) -> Result<Option<u64>, Problem> {
+    let Some(text) = text(headers, name.clone())? else { return Ok(None) };
+    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let number = digits.then(|| text.parse().ok()).flatten();
+    number.map(Some).ok_or_else(|| malformed(&name, "is not a number of bytes"))
+}
+
+/// `Upload-Checksum`: an algorithm and what it gives, in base64.
+pub(super) fn checksum(headers: &HeaderMap) -> Result<Option<Checksum>, Problem> {
+    let Some(text) = text(headers, UPLOAD_CHECKSUM)? else { return Ok(None) };
+    let (name, value) = text.split_once(' ').ok_or_else(|| malformed(&UPLOAD_CHECKSUM, "is not `algorithm base64`"))?;
+    let algorithm = ChecksumAlgorithm::parse(name)
+        .ok_or_else(|| malformed(&UPLOAD_CHECKSUM, "names an algorithm that is not supported"))?;
+    let checksum = STANDARD.decode(value.trim()).ok().and_then(|bytes| Checksum::new(algorithm, bytes));
+    checksum.map(Some).ok_or_else(|| malformed(&UPLOAD_CHECKSUM, "does not hold a checksum of its algorithm"))
+}
+
+/// Whether a body comes that is to be appended.
+///
+/// # Errors
+/// 415 for a body of another type.
+pub(super) fn has_bytes(request: &Request) -> Result<bool, Problem> {
+    let is_ours = request.headers().get(CONTENT_TYPE).is_some_and(|kind| kind == OFFSET_OCTET_STREAM);
+    match (request.body().is_end_stream(), is_ours) {
+        (_, true) => Ok(true),
+        (true, false) => Ok(false),
+        (false, false) => {
+            let detail = format!("bytes are sent as `{OFFSET_OCTET_STREAM}`");
+            Err(Problem::new(code::UNSUPPORTED_MEDIA_TYPE).detail(detail))
+        }
+    }
+}
+
+/// What is wrong with a header, without what it said.
+pub(super) fn malformed(name: &HeaderName, what: &str) -> Problem {
+    Problem::new(code::BAD_REQUEST).detail(format!("`{name}` {what}"))
+}
+
+/// The headers that describe an upload: all of them, as `HEAD` tells them.
+pub(super) fn describe(headers: &mut HeaderMap, upload: &Upload) {
+    put_offset(headers, upload);
+    put_expiry(headers, upload);
+    match upload.length_deferred {
+        true => headers.insert(UPLOAD_DEFER_LENGTH, HeaderValue::from_static("1")),
+        false => headers.insert(UPLOAD_LENGTH, HeaderValue::from(upload.size_bytes)),
+    };
+    for (name, said) in [(UPLOAD_METADATA, &upload.metadata), (UPLOAD_CONCAT, &upload.concatenation)] {
+        if let Some(said) = said.as_deref().and_then(|said| HeaderValue::from_str(said).ok()) {
+            headers.insert(name, said);
+        }
+    }
+}
+
+/// How far it is, and until when it takes more.
+pub(super) fn progress(headers: &mut HeaderMap, upload: &Upload) {
+    put_offset(headers, upload);
+    put_expiry(headers, upload);
+}
+
+/// A joined upload has an offset only once its bytes stand in their order.
+fn put_offset(headers: &mut HeaderMap, upload: &Upload) {
+    let is_joining = upload.kind == UploadKind::Joined && upload.status != UploadStatus::Complete;
+    if !is_joining {
+        let offset = if upload.is_received() { upload.size_bytes } else { upload.offset_bytes };
+        headers.insert(UPLOAD_OFFSET, HeaderValue::from(offset));
+    }
+}
+
+/// As a date of HTTP (RFC 9110 §5.6.7), rounded down to a second.
+fn put_expiry(headers: &mut HeaderMap, upload: &Upload) {
+    let seconds = u64::try_from(upload.expires_at.as_secs()).unwrap_or(0);
+    if upload.status == UploadStatus::Open {
+        let date = httpdate::fmt_http_date(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds));
+        if let Ok(date) = HeaderValue::from_str(&date) {
+            headers.insert(UPLOAD_EXPIRES, date);
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! `HEAD /uploads/tus/{id}`
+
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use http::StatusCode;
+use vidcore::auth::Actor;
+use vidcore::id::UploadId;
+
+use super::headers;
+use crate::extract::{Caller, Path};
+use crate::problem::Problem;
+use crate::routes::ApiState;
+
+/// How far a resumable upload is
+///
+/// A request that appends to it meanwhile ends with what it has brought: whoever asks is about to go on. To watch an
+/// upload without that, read `/uploads/{id}`.
+#[utoipa::path(
+    head, path = "/uploads/tus/{id}", tag = "uploads", operation_id = "tus_upload_status", security(("bearer" = [])),
+    params(
+        ("id" = UploadId, Path, description = "The upload"),
+        ("Tus-Resumable" = String, Header, description = "`1.0.0`"),
+    ),
+    responses(
+        (status = 200, description = "`Upload-Offset`, `Upload-Length` or `Upload-Defer-Length`, `Upload-Expires`, and what was said about it"),
+        (status = 401, description = "`unauthenticated`"),
+        (status = 404, description = "`not_found`"),
+        (status = 410, description = "`upload_expired`"),
+        (status = 412, description = "`tus_version_unsupported`"),
+    )
+)]
+pub(crate) async fn status(
+    State(state): State<ApiState>,
+    Path(id): Path<UploadId>,
+    Caller(actor): Caller,
+) -> Result<Response, Problem> {
+    answer(&state, &actor, id).await
+}
+
+/// The same, for a request that says `HEAD` by another way.
+pub(super) async fn answer(state: &ApiState, actor: &Actor, id: UploadId) -> Result<Response, Problem> {
+    let upload = state.platform.uploads().resumable(actor, id).await?;
+    let mut response = StatusCode::OK.into_response();
+    headers::describe(response.headers_mut(), &upload);
+    Ok(response)
+}

@@ -1,0 +1,42 @@
+//! `DELETE /uploads/tus/{id}`
+
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use http::StatusCode;
+use vidcore::auth::Actor;
+use vidcore::id::UploadId;
+
+use crate::extract::{Caller, Path};
+use crate::problem::{Problem, ProblemBody};
+use crate::routes::ApiState;
+
+/// Gives a resumable upload up
+///
+/// What came of it is deleted, and its reservation is free at once. One that is complete is a video's by then.
+#[utoipa::path(
+    delete, path = "/uploads/tus/{id}", tag = "uploads", operation_id = "terminate_tus_upload", security(("bearer" = [])),
+    params(
+        ("id" = UploadId, Path, description = "The upload"),
+        ("Tus-Resumable" = String, Header, description = "`1.0.0`"),
+    ),
+    responses(
+        (status = 204, description = "It is given up"),
+        (status = 401, description = "`unauthenticated`", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 404, description = "`not_found`", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 409, description = "`wrong_state`", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 412, description = "`tus_version_unsupported`", body = ProblemBody, content_type = "application/problem+json"),
+    )
+)]
+pub(crate) async fn terminate(
+    State(state): State<ApiState>,
+    Path(id): Path<UploadId>,
+    Caller(actor): Caller,
+) -> Result<Response, Problem> {
+    answer(&state, &actor, id).await
+}
+
+/// The same, for a request that says `DELETE` by another way.
+pub(super) async fn answer(state: &ApiState, actor: &Actor, id: UploadId) -> Result<Response, Problem> {
+    state.platform.uploads().terminate(actor, id).await?;
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
