@@ -192,6 +192,7 @@ pub trait UploadStore: Send + Sync {
     ///
     /// # Errors
     /// [`UploadError::NotFound`]; [`UploadError::WrongKind`]; [`UploadError::Expired`]; [`UploadError::WrongState`];
+    /// [`UploadError::Invalid`] for a length below the offset, [`UploadError::SizeMismatch`],
     /// [`UploadError::OffsetMismatch`], [`UploadError::LengthDeclared`], [`UploadError::TooLarge`] and
     /// [`UploadError::QuotaExceeded`], after which an earlier writer goes on.
     async fn begin_append(&self, command: BeginAppend) -> Result<Appending, UploadError>;

@@ -41,13 +41,12 @@ pub(crate) async fn tus(State(MaxSize(max_size)): State<MaxSize>, request: Reque
     };
     let headers = response.headers_mut();
     headers.insert(TUS_RESUMABLE, HeaderValue::from_static(VERSION));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     if is_options {
         headers.insert(TUS_VERSION, HeaderValue::from_static(VERSION));
         headers.insert(TUS_EXTENSION, HeaderValue::from_static(EXTENSIONS));
         headers.insert(TUS_CHECKSUM_ALGORITHM, HeaderValue::from_static(ALGORITHMS));
         headers.insert(TUS_MAX_SIZE, HeaderValue::from(max_size));
-    } else {
-        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     }
     response
 }

@@ -26,7 +26,10 @@ impl Contract {
     pub(crate) fn check(&self, method: &Method, path: &str, answer: &Answer) {
         let path = path.split('?').next().unwrap_or_default();
         let Some((template, operations)) = self.find(path) else { return };
-        let name = if method == Method::HEAD { "get".to_owned() } else { method.as_str().to_lowercase() };
+        let name = match operations.get("head") {
+            None if method == Method::HEAD => "get".to_owned(),
+            _ => method.as_str().to_lowercase(),
+        };
         let Some(operation) = operations.get(&name) else { return };
         let what = format!("{method} {template}: {}", answer.status);
         let documented = &operation["responses"][answer.status.to_string()];

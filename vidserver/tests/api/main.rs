@@ -25,6 +25,7 @@ mod queues;
 mod redaction;
 mod shutdown;
 mod support;
+mod tus;
 mod uploads;
 mod users;
 mod videos;

@@ -21,7 +21,8 @@ async fn every_documented_operation_is_served_and_no_other() {
         let documented: BTreeSet<String> =
             operations.as_object().expect("operations").keys().map(|method| method.to_uppercase()).collect();
         for method in METHODS {
-            let answer = app.call(method.parse().expect("a method"), &probe(template)).send().await;
+            let call = app.call(method.parse().expect("a method"), &probe(template)).header("tus-resumable", "1.0.0");
+            let answer = call.send().await;
             if documented.contains(method) {
                 assert_ne!(405, answer.status, "{method} {template}");
                 // A problem names the route it comes from; a path without a route has none.
@@ -29,13 +30,15 @@ async fn every_documented_operation_is_served_and_no_other() {
                 assert!(route.is_none_or(|route| route == **template), "{method} {template}");
             } else {
                 let mut allowed: BTreeSet<_> = answer.header("allow").split(',').map(str::to_owned).collect();
-                allowed.remove("HEAD");
+                if documented.contains("GET") {
+                    allowed.remove("HEAD");
+                }
                 assert_eq!(documented, allowed, "{template}");
                 assert_eq!("method_not_allowed", answer.problem(405));
             }
         }
-        let head = app.head(&probe(template)).send().await;
-        assert_eq!(documented.contains("GET"), head.status != 405, "HEAD {template}");
+        let head = app.head(&probe(template)).header("tus-resumable", "1.0.0").send().await;
+        assert_eq!(documented.contains("GET") || documented.contains("HEAD"), head.status != 405, "HEAD {template}");
     }
     app.finish().await;
 }
@@ -46,7 +49,6 @@ async fn routes_of_later_versions_are_absent() {
     for (method, path) in [
         (Method::GET, "/api/v1/auth/sessions"),
         (Method::POST, "/api/v1/videos/batch-get"),
-        (Method::GET, "/api/v1/uploads/tus"),
         (Method::GET, "/api/v1/admin/cache"),
         (Method::GET, "/embed/video_00000000000000000000000000"),
         (Method::GET, "/metrics"),
@@ -77,7 +79,7 @@ async fn operations_have_names_of_their_own_and_say_who_may() {
             let needs_token = operation["security"] == json!([{"bearer": []}]);
             let refuses = operation["responses"]["401"].is_object();
             assert!(!needs_token || refuses, "{name}");
-            if method != "get" && template.starts_with("/api/v1/") {
+            if !["get", "head", "options"].contains(&method.as_str()) && template.starts_with("/api/v1/") {
                 for status in ["400", "429", "500", "503", "507"] {
                     assert!(operation["responses"][status].is_object(), "{name} {status}");
                 }

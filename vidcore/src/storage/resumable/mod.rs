@@ -142,7 +142,7 @@ impl Uploads {
     /// unless it came under a checksum. The last byte completes an upload that is no part.
     ///
     /// # Errors
-    /// Before a byte is read: [`UploadError::NotFound`], [`UploadError::OffsetMismatch`],
+    /// Before a byte is read: [`UploadError::Invalid`] for a length below the offset, [`UploadError::NotFound`], [`UploadError::OffsetMismatch`],
     /// [`UploadError::LengthDeclared`], [`UploadError::TooLarge`], [`UploadError::SizeMismatch`],
     /// [`UploadError::QuotaExceeded`], [`UploadError::Expired`], [`UploadError::WrongState`],
     /// [`UploadError::WrongKind`]. Then: [`UploadError::ChecksumMismatch`], after which the offset is what it was;

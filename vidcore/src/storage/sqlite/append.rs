@@ -4,6 +4,7 @@ use rusqlite::{Connection, OptionalExtension, named_params};
 
 use crate::clock::Timestamp;
 use crate::id::UploadId;
+use crate::invalid::FieldProblem;
 use crate::storage::{Appending, BeginAppend, RecordAppend, Segment, Upload, UploadError, UploadKind, UploadStatus};
 use crate::store::sqlite::refuse;
 
@@ -44,7 +45,8 @@ fn declare_length(db: &Connection, upload: &Upload, command: &BeginAppend, now: 
         return Err(refuse(UploadError::TooLarge { max_size_bytes: command.max_size_bytes }));
     }
     if length == 0 || length < upload.offset_bytes {
-        return Err(refuse(UploadError::SizeMismatch { declared: length, received: upload.offset_bytes }));
+        let problem = FieldProblem::new("/length", "at least 1 byte, and no less than has come");
+        return Err(refuse(UploadError::Invalid(vec![problem])));
     }
     weigh(db, upload.user, length - upload.size_bytes, command.quota_bytes, now)?;
     db.prepare_cached(

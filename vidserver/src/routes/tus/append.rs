@@ -98,10 +98,8 @@ fn refusal(error: UploadError) -> Problem {
     match error {
         UploadError::ChecksumMismatch => Problem::new(code::UPLOAD_CHECKSUM_MISMATCH),
         UploadError::WrongKind { .. } => Problem::new(code::UPLOAD_NOT_APPENDABLE),
-        UploadError::SizeMismatch { declared, received } if received > declared => {
-            Problem::new(code::UPLOAD_TOO_LARGE).detail(error.to_string())
-        }
-        UploadError::SizeMismatch { .. } => malformed(&UPLOAD_LENGTH, "is less than what has come, or 0"),
+        UploadError::SizeMismatch { .. } => Problem::new(code::UPLOAD_TOO_LARGE).detail(error.to_string()),
+        UploadError::Invalid(_) => malformed(&UPLOAD_LENGTH, "is 0, or less than has come"),
         error => error.into(),
     }
 }

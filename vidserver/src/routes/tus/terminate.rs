@@ -1,13 +1,14 @@
 //! `DELETE /uploads/tus/{id}`
 
-use axum::extract::State;
+use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
+use http_body::Body as _;
 use vidcore::auth::Actor;
 use vidcore::id::UploadId;
 
 use crate::extract::{Caller, Path};
-use crate::problem::{Problem, ProblemBody};
+use crate::problem::{Problem, ProblemBody, code};
 use crate::routes::ApiState;
 
 /// Gives a resumable upload up
@@ -31,7 +32,11 @@ pub(crate) async fn terminate(
     State(state): State<ApiState>,
     Path(id): Path<UploadId>,
     Caller(actor): Caller,
+    request: Request,
 ) -> Result<Response, Problem> {
+    if !request.body().is_end_stream() {
+        return Err(Problem::new(code::BAD_REQUEST).detail("this request takes no body"));
+    }
     answer(&state, &actor, id).await
 }
 

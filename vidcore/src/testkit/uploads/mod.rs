@@ -8,6 +8,9 @@ use crate::jobs::{JobFilter, JobState, UPLOADS_QUEUE, VIDEO_QUEUE};
 use crate::storage::{NewUpload, StorageUsage, Upload, UploadError, UploadStatus};
 use crate::store::Causes;
 use crate::testkit::videos::VideoHarness;
+pub use appending::*;
+
+mod appending;
 
 /// Runs every claim about an `UploadStore` as a test of the module `$name`; `$harness` is a future of
 /// `Option<VideoHarness>`, `None` where the back end's service is missing.
@@ -41,6 +44,21 @@ macro_rules! upload_store_contract {
                 a_rejected_upload_says_why_and_gives_its_reservation_back,
                 rejecting_without_the_lease_writes_nothing,
                 a_committed_upload_cannot_be_rejected,
+                the_offset_moves_with_its_segments_and_the_state_of_the_hash,
+                a_writer_who_was_followed_moves_nothing,
+                bytes_that_begin_elsewhere_find_the_offset_and_disturb_nobody,
+                the_last_byte_completes_an_upload_and_writes_its_job_once,
+                no_offset_passes_the_length,
+                a_deferred_length_is_declared_once_and_reserved_then,
+                bytes_of_an_unknown_length_count_against_the_quota_as_they_come,
+                appended_bytes_put_the_expiry_off_and_never_forward,
+                an_upload_that_ended_takes_no_appended_bytes,
+                whole_uploads_and_resumable_ones_take_no_bytes_of_each_other,
+                parts_become_one_upload_with_their_segments_in_order,
+                joining_moves_the_reservation_and_needs_no_more,
+                parts_that_cannot_be_joined_stay_as_they_are,
+                of_two_that_join_the_same_part_one_wins,
+                a_draft_is_made_with_its_upload_or_not_at_all,
             );
         }
     };
