@@ -9,6 +9,7 @@ use crate::media::{NewObject, Source};
 use crate::store::{Causes, Fence, Outcome, StoreError};
 
 pub mod checksum;
+mod ingest;
 pub mod objects;
 pub mod playback_token;
 pub mod resumable;
@@ -119,6 +120,9 @@ pub enum UploadError {
         /// Its place in the list, from 0.
         position: usize,
     },
+    /// A file of this machine cannot be read.
+    #[error("file cannot be read")]
+    File(#[source] std::io::Error),
     /// The lease under which the caller works is no longer held; nothing was written.
     #[error("lease is no longer held")]
     Fenced,

@@ -22,6 +22,7 @@ pub mod rate_limit;
 pub mod redis;
 #[cfg(feature = "sqlite")]
 pub mod renditions;
+pub mod staging;
 pub mod stepped;
 #[cfg(feature = "sqlite")]
 pub mod store;

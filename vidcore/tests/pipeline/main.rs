@@ -1,5 +1,6 @@
 //! From bytes to a video that plays, through the services, the worker and every crash in between.
 
+mod appending;
 mod arriving;
 mod crashing;
 mod housekeeping;

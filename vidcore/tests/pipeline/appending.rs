@@ -1,0 +1,141 @@
+//! Bytes that come in several requests, also by several processes, and files that are here already.
+
+use bytes::Bytes;
+use futures_util::{StreamExt, stream};
+use tokio::sync::oneshot;
+use vidcore::catalog::{VideoStatus, Visibility};
+use vidcore::id::{UploadId, VideoId};
+use vidcore::storage::resumable::{AppendBytes, OpenResumable, UploadTarget};
+use vidcore::storage::{Upload, UploadError, UploadStatus, Uploads};
+use vidcore::store::BoxError;
+
+use crate::studio::{Plan, Studio, read_fixture, whole};
+
+async fn open(studio: &Studio, length: usize) -> (VideoId, UploadId) {
+    let draft = studio.draft(Visibility::Public).await;
+    let length = Some(length as u64);
+    let input = OpenResumable { target: UploadTarget::Video(draft.id), length, metadata: None, concatenation: None };
+    let upload = studio.platform.uploads().open_resumable(&studio.actor, input).await.expect("it is allowed");
+    (draft.id, upload.id)
+}
+
+fn at(offset: usize) -> AppendBytes {
+    AppendBytes { offset: offset as u64, length: None, announced: None, checksum: None }
+}
+
+async fn append(
+    studio: &Studio,
+    uploads: &Uploads,
+    id: UploadId,
+    at: AppendBytes,
+    bytes: &[u8],
+) -> Result<Upload, UploadError> {
+    uploads.append(&studio.actor, id, at, whole(bytes.to_vec())).await
+}
+
+/// Bytes, then nothing until the test says how it goes on.
+fn hanging(
+    bytes: &[u8],
+    then: oneshot::Receiver<Vec<u8>>,
+) -> impl futures_util::Stream<Item = Result<Bytes, BoxError>> + Send + Unpin + 'static {
+    let first = Bytes::copy_from_slice(bytes);
+    let rest = stream::once(then).map(|rest| rest.map(Bytes::from).map_err(BoxError::from));
+    stream::iter([Ok(first)]).chain(rest).boxed()
+}
+
+/// Waits until this much is acknowledged.
+async fn until_offset(studio: &Studio, id: UploadId, offset: usize) {
+    while studio.upload_status(id).await.offset_bytes != offset as u64 {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn another_process_takes_over_and_what_the_first_still_writes_counts_for_nothing() {
+    let studio = Studio::open(Plan::default()).await;
+    let twin = studio.twin(Plan { worker: false, ..Plan::default() }).await;
+    let (bytes, half) = (read_fixture("landscape.mp4"), 10_001);
+    let (video, id) = open(&studio, bytes.len()).await;
+    let (wake, sleeps) = oneshot::channel();
+    let frozen = tokio::spawn({
+        let (uploads, actor, stream) =
+            (studio.platform.uploads().clone(), studio.actor, hanging(&bytes[..half], sleeps));
+        async move { uploads.append(&actor, id, at(0), stream).await }
+    });
+    until_offset(&studio, id, half).await;
+    let quarter = half + (bytes.len() - half) / 2;
+    append(&studio, twin.uploads(), id, at(half), &bytes[half..quarter]).await.expect("the offset is right");
+
+    let garbage = vec![0; bytes.len() - half];
+    wake.send(garbage).expect("it still waits");
+    let late = frozen.await.expect("no panic");
+    assert!(matches!(late, Err(UploadError::Superseded | UploadError::OffsetMismatch { .. })), "{late:?}");
+    append(&studio, twin.uploads(), id, at(quarter), &bytes[quarter..]).await.expect("the offset is right");
+    studio.until(video, VideoStatus::Ready).await;
+    studio.until_idle().await;
+    let (_, played) =
+        studio.play(&crate::studio::public_grant(&studio.video(video).await)).await.expect("it is public");
+    assert!(bytes == played);
+    assert!(studio.platform.objects().keys_under("staging").await.expect("the disk answers").is_empty());
+    twin.shutdown().await;
+    studio.close().await;
+}
+
+#[tokio::test]
+async fn a_broken_stream_keeps_what_came_and_a_restart_goes_on_there() {
+    let mut studio = Studio::open(Plan::default()).await;
+    let bytes = read_fixture("no-audio.mp4");
+    let (video, id) = open(&studio, bytes.len()).await;
+    let broken = stream::iter([Ok(Bytes::copy_from_slice(&bytes[..5000])), Err::<Bytes, BoxError>("dead line".into())]);
+    let outcome = studio.platform.uploads().append(&studio.actor, id, at(0), broken).await;
+    assert!(matches!(outcome, Err(UploadError::BrokenOff(_))), "{outcome:?}");
+    studio.reopen(Plan::default()).await;
+    let found = studio.platform.uploads().resumable(&studio.actor, id).await.expect("it is open");
+    assert_eq!(5000, found.offset_bytes);
+    append(&studio, studio.platform.uploads(), id, at(5000), &bytes[5000..]).await.expect("the offset is right");
+    studio.until(video, VideoStatus::Ready).await;
+    studio.until_idle().await;
+    studio.close().await;
+}
+
+#[tokio::test]
+async fn an_abort_ends_whoever_appends_and_leaves_nothing() {
+    let studio = Studio::open(Plan::default()).await;
+    let (_, id) = open(&studio, 100_000).await;
+    let (_wake, sleeps) = oneshot::channel();
+    let running = tokio::spawn({
+        let (uploads, actor, stream) = (studio.platform.uploads().clone(), studio.actor, hanging(&[7; 999], sleeps));
+        async move { uploads.append(&actor, id, at(0), stream).await }
+    });
+    until_offset(&studio, id, 999).await;
+    studio.platform.uploads().terminate(&studio.actor, id).await.expect("it is open");
+    let ended = running.await.expect("no panic");
+    assert!(matches!(ended, Err(UploadError::Superseded)), "{ended:?}");
+    assert_eq!(UploadStatus::Aborted, studio.upload_status(id).await.status);
+    assert!(studio.platform.objects().keys_under("").await.expect("the disk answers").is_empty());
+    studio.close().await;
+}
+
+#[tokio::test]
+async fn a_file_of_this_machine_becomes_a_source_and_stays_what_it_is() {
+    let studio = Studio::open(Plan::default()).await;
+    let draft = studio.draft(Visibility::Public).await;
+    let file = studio.folder().join("film.mp4");
+    std::fs::write(&file, read_fixture("landscape.mp4")).expect("the folder is writable");
+    let uploads = studio.platform.uploads();
+    let upload = uploads.ingest_file(&studio.actor, draft.id, &file).await.expect("it is a file");
+    assert_eq!(UploadStatus::Verifying, upload.status);
+    studio.until(draft.id, VideoStatus::Ready).await;
+    studio.until_idle().await;
+    assert!(read_fixture("landscape.mp4") == std::fs::read(&file).expect("it is still there"));
+
+    std::fs::write(&file, "").expect("the folder is writable");
+    let empty = uploads.ingest_file(&studio.actor, draft.id, &file).await;
+    assert!(matches!(empty, Err(UploadError::Invalid(_))), "{empty:?}");
+    let absent = uploads.ingest_file(&studio.actor, draft.id, &studio.folder().join("none")).await;
+    assert!(matches!(absent, Err(UploadError::File(_))), "{absent:?}");
+    let folder = uploads.ingest_file(&studio.actor, draft.id, studio.folder()).await;
+    assert!(folder.is_err(), "{folder:?}");
+    assert_eq!(0, uploads.usage(&studio.actor).await.expect("the store answers").reserved_bytes);
+    studio.close().await;
+}

@@ -1,0 +1,6 @@
+//! The claims about staging over every back end of objects.
+
+use vidcore::testkit::objects::ObjectHarness;
+
+vidcore::staging_contract!(files, super::ObjectHarness::local());
+vidcore::staging_contract!(objects_in_memory, super::ObjectHarness::memory());
