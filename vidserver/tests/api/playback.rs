@@ -62,8 +62,49 @@ async fn one_range_is_sent_alone() {
         assert_eq!(CLIP[from..=to], part.body, "{range}");
         assert_eq!((to - from + 1).to_string(), part.header("content-length"));
     }
-    for whole in ["bytes=0-1,5-6", "bytes=5-1", "bytes=x-", "items=0-1", "bytes=", "-"] {
+    for whole in ["bytes=0-1,5-1", "bytes=5-1", "bytes=x-", "items=0-1", "bytes=", "-"] {
         assert_eq!(CLIP, app.get(public(&video)).header("range", whole).send().await.expect(200).body, "{whole}");
+    }
+    app.finish().await;
+}
+
+/// RFC 9110 §14.6 and §15.3.7.2, with the framing of RFC 2046 §5.1.
+#[tokio::test]
+async fn several_ranges_come_as_parts_with_their_places() {
+    let app = TestApp::start().await;
+    let (_, video) = playing(&app).await;
+    let size = CLIP.len();
+    let range = format!("bytes=100-199,0-0,{}-", size - 5);
+    let answer = app.get(public(&video)).header("range", &range).send().await.expect(206);
+    assert!(!answer.headers.contains_key("content-range"));
+    let kind = answer.header("content-type").to_owned();
+    let boundary = kind.strip_prefix("multipart/byteranges; boundary=").expect("parts");
+    let mut expected = Vec::new();
+    for part in [100..200, 0..1, size - 5..size] {
+        let place = format!("bytes {}-{}/{size}", part.start, part.end - 1);
+        let head = format!("\r\n--{boundary}\r\ncontent-type: video/mp4\r\ncontent-range: {place}\r\n\r\n");
+        expected.extend_from_slice(head.as_bytes());
+        expected.extend_from_slice(&CLIP[part]);
+    }
+    expected.extend_from_slice(format!("\r\n--{boundary}--\r\n").as_bytes());
+    assert_eq!(expected.len().to_string(), answer.header("content-length"));
+    assert!(expected == answer.body);
+    let many = (0..17).map(|i| format!("{0}-{0}", i * 2)).collect::<Vec<_>>().join(",");
+    app.get(public(&video)).header("range", &format!("bytes={many}")).send().await.expect(200);
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn a_file_that_is_not_the_expected_one_is_412() {
+    let app = TestApp::start().await;
+    let (_, video) = playing(&app).await;
+    let tag = app.head(public(&video)).send().await.expect(200).header("etag").to_owned();
+    for held in [tag.as_str(), "*", &format!("\"x\", {tag}")] {
+        app.get(public(&video)).header("if-match", held).send().await.expect(200);
+    }
+    for other in ["\"x\"", &format!("W/{tag}")] {
+        let refused = app.get(public(&video)).header("if-match", other).header("if-none-match", &tag).send().await;
+        assert_eq!("version_mismatch", refused.problem(412), "{other}");
     }
     app.finish().await;
 }

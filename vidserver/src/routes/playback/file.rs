@@ -15,12 +15,13 @@ use crate::routes::playback::send::{self, Wanted};
 #[utoipa::path(
     get, path = "/playback/{token}/file.mp4", tag = "playback", operation_id = "play_file_by_token",
     params(("token" = String, Path, description = "A playback token"),
-        ("Range" = Option<String>, Header, description = "One byte range (RFC 9110 §14)")),
+        ("Range" = Option<String>, Header, description = "Byte ranges (RFC 9110 §14), at most 16")),
     responses(
         (status = 200, description = "The whole file", content_type = "video/*"),
-        (status = 206, description = "A part of it", content_type = "video/*"),
+        (status = 206, description = "A part of it, or several as `multipart/byteranges`", content((Vec<u8> = "video/*"), (Vec<u8> = "multipart/byteranges"))),
         (status = 304, description = "The caller holds it already"),
         (status = 404, description = "`not_found`", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 412, description = "`version_mismatch`: `If-Match` names another", body = ProblemBody, content_type = "application/problem+json"),
         (status = 416, description = "`range_not_satisfiable`", body = ProblemBody, content_type = "application/problem+json"),
     )
 )]
@@ -39,13 +40,14 @@ pub(crate) async fn by_token(
     params(
         ("video" = VideoId, Path, description = "The video"),
         ("epoch" = u32, Path, description = "The epoch in the video's links"),
-        ("Range" = Option<String>, Header, description = "One byte range (RFC 9110 §14)")
+        ("Range" = Option<String>, Header, description = "Byte ranges (RFC 9110 §14), at most 16")
     ),
     responses(
         (status = 200, description = "The whole file", content_type = "video/*"),
-        (status = 206, description = "A part of it", content_type = "video/*"),
+        (status = 206, description = "A part of it, or several as `multipart/byteranges`", content((Vec<u8> = "video/*"), (Vec<u8> = "multipart/byteranges"))),
         (status = 304, description = "The caller holds it already"),
         (status = 404, description = "`not_found`", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 412, description = "`version_mismatch`: `If-Match` names another", body = ProblemBody, content_type = "application/problem+json"),
         (status = 416, description = "`range_not_satisfiable`", body = ProblemBody, content_type = "application/problem+json"),
     )
 )]

@@ -36,13 +36,14 @@ pub struct PublicFile {
         ("token" = String, Path, description = "A playback token"),
         ("rendition" = String, Path, description = "The rendition's name, such as `720p`"),
         ("file" = String, Path, description = "A name that stands in the playlist, or `index.m3u8`"),
-        ("Range" = Option<String>, Header, description = "One byte range (RFC 9110 §14)")
+        ("Range" = Option<String>, Header, description = "Byte ranges (RFC 9110 §14), at most 16")
     ),
     responses(
         (status = 200, description = "The whole file", content_type = "video/*"),
-        (status = 206, description = "A part of it", content_type = "video/*"),
+        (status = 206, description = "A part of it, or several as `multipart/byteranges`", content((Vec<u8> = "video/*"), (Vec<u8> = "multipart/byteranges"))),
         (status = 304, description = "The caller holds it already"),
         (status = 404, description = "`not_found`", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 412, description = "`version_mismatch`: `If-Match` names another", body = ProblemBody, content_type = "application/problem+json"),
         (status = 416, description = "`range_not_satisfiable`", body = ProblemBody, content_type = "application/problem+json"),
     )
 )]
@@ -63,13 +64,14 @@ pub(crate) async fn by_token(
         ("epoch" = u32, Path, description = "The epoch in the video's links"),
         ("rendition" = String, Path, description = "The rendition's name, such as `720p`"),
         ("file" = String, Path, description = "A name that stands in the playlist, or `index.m3u8`"),
-        ("Range" = Option<String>, Header, description = "One byte range (RFC 9110 §14)")
+        ("Range" = Option<String>, Header, description = "Byte ranges (RFC 9110 §14), at most 16")
     ),
     responses(
         (status = 200, description = "The whole file", content_type = "video/*"),
-        (status = 206, description = "A part of it", content_type = "video/*"),
+        (status = 206, description = "A part of it, or several as `multipart/byteranges`", content((Vec<u8> = "video/*"), (Vec<u8> = "multipart/byteranges"))),
         (status = 304, description = "The caller holds it already"),
         (status = 404, description = "`not_found`", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 412, description = "`version_mismatch`: `If-Match` names another", body = ProblemBody, content_type = "application/problem+json"),
         (status = 416, description = "`range_not_satisfiable`", body = ProblemBody, content_type = "application/problem+json"),
     )
 )]

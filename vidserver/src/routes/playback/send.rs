@@ -1,18 +1,22 @@
 //! Sending playlists and objects: conditions, ranges, and what may be kept by whom.
 
 use std::convert::Infallible;
+use std::ops::Range;
 
 use axum::body::Body;
 use axum::extract::FromRequestParts;
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use futures_util::{StreamExt, TryStreamExt, stream};
 use http::header::{
-    ACCEPT_RANGES, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG,
+    ACCEPT_RANGES, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_MATCH,
     IF_NONE_MATCH, IF_RANGE, RANGE,
 };
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use vidcore::media::playback::{PlayableObject, Playback};
 use vidcore::storage::objects::sha256;
+use vidcore::store::BoxError;
 
 use crate::problem::{Problem, code};
 use crate::routes::playback::range::{self, Asked};
@@ -70,6 +74,9 @@ pub(crate) async fn object(
     headers.insert(ETAG, header(&tag));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static(cache_control(playable)));
     headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    if !is_expected(&wanted.headers, &tag) {
+        return Err(Problem::new(code::VERSION_MISMATCH));
+    }
     if holds(&wanted.headers, &tag) {
         return Ok((StatusCode::NOT_MODIFIED, headers).into_response());
     }
@@ -84,6 +91,7 @@ pub(crate) async fn object(
             headers.insert(CONTENT_RANGE, header(&text));
             (StatusCode::PARTIAL_CONTENT, Some(part))
         }
+        Asked::Parts(parts) => return Ok(several(playback, playable, headers, parts)),
         Asked::Unsatisfiable => {
             let problem = Problem::new(code::RANGE_NOT_SATISFIABLE);
             return Err(problem.header(CONTENT_RANGE, header(&format!("bytes */{size}"))));
@@ -96,6 +104,33 @@ pub(crate) async fn object(
     }
     let bytes = playback.bytes(playable, part).await?;
     Ok((status, headers, Body::from_stream(bytes)).into_response())
+}
+
+/// Several parts, each with its place (RFC 9110 §14.6), read one after the other as they are sent.
+fn several(playback: &Playback, playable: &PlayableObject, mut headers: HeaderMap, parts: Vec<Range<u64>>) -> Response {
+    let object = &playable.object;
+    // No part of the bytes can hold a hash of all of them, but by chance.
+    let boundary = hex::encode(&object.sha256[16..]);
+    let heads = parts.iter().map(|part| {
+        let place = format!("bytes {}-{}/{}", part.start, part.end - 1, object.size_bytes);
+        format!("\r\n--{boundary}\r\ncontent-type: {}\r\ncontent-range: {place}\r\n\r\n", object.content_type)
+    });
+    let heads: Vec<Bytes> = heads.map(Bytes::from).collect();
+    let end = Bytes::from(format!("\r\n--{boundary}--\r\n"));
+    let bytes: u64 = parts.iter().map(|part| part.end - part.start).sum();
+    let frame = heads.iter().chain([&end]).map(|head| head.len() as u64).sum::<u64>();
+    headers.insert(CONTENT_LENGTH, HeaderValue::from(bytes + frame));
+    headers.insert(CONTENT_TYPE, header(&format!("multipart/byteranges; boundary={boundary}")));
+    let (playback, playable) = (playback.clone(), playable.clone());
+    let parts = stream::iter(heads.into_iter().zip(parts)).then(move |(head, part)| {
+        let (playback, playable) = (playback.clone(), playable.clone());
+        async move {
+            let bytes = playback.bytes(&playable, Some(part)).await.map_err(BoxError::from)?;
+            Ok::<_, BoxError>(stream::iter([Ok(head)]).chain(bytes.map_err(BoxError::from)))
+        }
+    });
+    let body = parts.try_flatten().chain(stream::iter([Ok(end)]));
+    (StatusCode::PARTIAL_CONTENT, headers, Body::from_stream(body)).into_response()
 }
 
 fn cache_control(playable: &PlayableObject) -> &'static str {
@@ -114,6 +149,14 @@ fn asked(Wanted { method, headers }: &Wanted, tag: &str, size: u64) -> Asked {
         Some(header) if current && method == Method::GET => range::parse(header, size),
         _ => Asked::Whole,
     }
+}
+
+/// Whether `If-Match`, where there is one, names the tag (strong comparison, RFC 9110 §13.1.1). It comes before every other
+/// condition (§13.2.2).
+fn is_expected(request: &HeaderMap, tag: &str) -> bool {
+    let mut values = request.get_all(IF_MATCH).iter().filter_map(|value| value.to_str().ok()).peekable();
+    values.peek().is_none()
+        || values.any(|value| value.split(',').map(str::trim).any(|wanted| wanted == "*" || wanted == tag))
 }
 
 /// Whether `If-None-Match` names the tag (weak comparison, RFC 9110 §13.1.2).

@@ -33,13 +33,14 @@ pub struct PublicFile {
     params(
         ("token" = String, Path, description = "A playback token"),
         ("file" = String, Path, description = "`storyboard.vtt`, or a name that stands in it"),
-        ("Range" = Option<String>, Header, description = "One byte range (RFC 9110 §14)")
+        ("Range" = Option<String>, Header, description = "Byte ranges (RFC 9110 §14), at most 16")
     ),
     responses(
         (status = 200, description = "The whole file", content((String = "text/vtt"), (Vec<u8> = "image/jpeg"))),
-        (status = 206, description = "A part of it", content((String = "text/vtt"), (Vec<u8> = "image/jpeg"))),
+        (status = 206, description = "A part of it, or several", content((String = "text/vtt"), (Vec<u8> = "image/jpeg"), (Vec<u8> = "multipart/byteranges"))),
         (status = 304, description = "The caller holds it already"),
         (status = 404, description = "`not_found`", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 412, description = "`version_mismatch`: `If-Match` names another", body = ProblemBody, content_type = "application/problem+json"),
         (status = 416, description = "`range_not_satisfiable`", body = ProblemBody, content_type = "application/problem+json"),
     )
 )]
@@ -59,13 +60,14 @@ pub(crate) async fn by_token(
         ("video" = VideoId, Path, description = "The video"),
         ("epoch" = u32, Path, description = "The epoch in the video's links"),
         ("file" = String, Path, description = "`storyboard.vtt`, or a name that stands in it"),
-        ("Range" = Option<String>, Header, description = "One byte range (RFC 9110 §14)")
+        ("Range" = Option<String>, Header, description = "Byte ranges (RFC 9110 §14), at most 16")
     ),
     responses(
         (status = 200, description = "The whole file", content((String = "text/vtt"), (Vec<u8> = "image/jpeg"))),
-        (status = 206, description = "A part of it", content((String = "text/vtt"), (Vec<u8> = "image/jpeg"))),
+        (status = 206, description = "A part of it, or several", content((String = "text/vtt"), (Vec<u8> = "image/jpeg"), (Vec<u8> = "multipart/byteranges"))),
         (status = 304, description = "The caller holds it already"),
         (status = 404, description = "`not_found`", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 412, description = "`version_mismatch`: `If-Match` names another", body = ProblemBody, content_type = "application/problem+json"),
         (status = 416, description = "`range_not_satisfiable`", body = ProblemBody, content_type = "application/problem+json"),
     )
 )]
