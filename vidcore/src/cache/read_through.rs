@@ -166,14 +166,16 @@ where
     fn forget(&self, key: &str, change: Option<i64>) {
         // The entry itself stays until it is replaced or evicted; its generation keeps it from being
         // served. Removing it would need an async call, and could not reach a value about to be kept.
-        self.inner.generations.bump(key, change);
-        self.inner.counters.invalidation();
+        if self.inner.generations.bump(key, change) {
+            self.inner.counters.invalidation();
+        }
     }
 
     fn forget_all(&self, change: Option<i64>) {
-        self.inner.generations.bump_all(change);
-        self.inner.entries.invalidate_all();
-        self.inner.counters.invalidation();
+        if self.inner.generations.bump_all(change) {
+            self.inner.entries.invalidate_all();
+            self.inner.counters.invalidation();
+        }
     }
 }
 
