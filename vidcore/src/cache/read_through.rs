@@ -115,6 +115,7 @@ where
                 // this caller go away meanwhile, one of those who wait takes its place.
                 let glance = inner.glance(&leader).await;
                 if let Glance::Fresh(value) = glance {
+                    drop(waiter);
                     leader.finish(Ok(value.clone()));
                     return Ok(value);
                 }
