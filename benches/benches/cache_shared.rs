@@ -1,6 +1,6 @@
 //! A value taken from the shared tier beside a bare `GET` of as many bytes, one at a time and with many
 //! in flight. What is kept in the process is too old by the clock of this bench, so that each read goes to Redis and back, is checked
-//! against its digest and turned into a value.
+//! by its checksum and turned into a value.
 
 use std::convert::Infallible;
 use std::sync::Arc;
