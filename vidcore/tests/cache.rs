@@ -108,6 +108,33 @@ fn a_load_cut_off_with_its_runtime_does_not_hold_its_key() {
     assert_eq!("v", runtime().block_on(h.get("k", "v")));
 }
 
+#[test]
+fn who_waits_for_a_load_that_is_cut_off_loads_itself() {
+    let h = CacheHarness::process();
+    let runtime = || tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    let first = runtime();
+    let (cache, gate) = (h.cache.clone(), Gate::closed());
+    first.block_on(async {
+        let reached = gate.clone();
+        tokio::spawn(async move {
+            let load = async move {
+                gate.pass().await;
+                Err(OriginError("never reached"))
+            };
+            cache.get_or_load("k", load).await
+        });
+        reached.until_reached().await;
+    });
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| runtime().block_on(h.get("k", "v")));
+        runtime().block_on(until(|| h.cache.stats().waits == 1));
+        // The task that loads goes in the middle of it, as when it is aborted.
+        drop(first);
+        assert_eq!("v", waiting.join().expect("it has an answer"));
+    });
+    assert_eq!(0, h.cache.loads_under_way());
+}
+
 /// Readers, a writer and invalidations on several threads: nobody ever reads behind a change that
 /// was complete before it asked.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

@@ -107,7 +107,8 @@ impl<T, E: Error + 'static> Leader<T, E> {
     pub(super) fn finish(mut self, answer: Answer<T, E>) {
         // Off the list first: who was told of a failure and tries again must start a new load.
         self.leave();
-        self.answer.send_replace(Some(Given { answer, usable_until: None }));
+        // Nobody can come to wait any more, so that nothing is lost where nobody does.
+        let _ = self.answer.send(Some(Given { answer, usable_until: None }));
     }
 
     fn leave(&mut self) {

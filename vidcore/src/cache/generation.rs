@@ -29,21 +29,34 @@ pub(super) struct Generations {
 #[derive(Debug)]
 struct Counter {
     bumps: AtomicU64,
-    /// The highest id of a change that bumped it.
+    /// The highest id of a change that concerns it.
     change: AtomicI64,
+    /// The highest id of one that it was bumped for: never above `change`.
+    bumped_for: AtomicI64,
 }
 
 impl Counter {
     fn new() -> Self {
-        Self { bumps: AtomicU64::new(0), change: AtomicI64::new(i64::MIN) }
+        let [change, bumped_for] = [(); 2].map(|()| AtomicI64::new(i64::MIN));
+        Self { bumps: AtomicU64::new(0), change, bumped_for }
     }
 
-    // Sequentially consistent, so that a caller who was told of a commit sees its bump.
-    fn bump(&self, change: Option<i64>) {
+    /// Whether it was bumped: a process hears of its own commits twice, and ids follow the order of commits.
+    /// So whatever was loaded since a bump for this change or a later one was loaded after this one.
+    // Sequentially consistent, so that a caller who was told of a commit sees its bump. In this order: who sees
+    // the bump sees what it requires of a shared tier, and who finds its change in `bumped_for` finds it bumped.
+    fn bump(&self, change: Option<i64>) -> bool {
         if let Some(change) = change {
             self.change.fetch_max(change, Ordering::SeqCst);
+            if self.bumped_for.load(Ordering::SeqCst) >= change {
+                return false;
+            }
         }
         self.bumps.fetch_add(1, Ordering::SeqCst);
+        if let Some(change) = change {
+            self.bumped_for.fetch_max(change, Ordering::SeqCst);
+        }
+        true
     }
 
     fn bumps(&self) -> u64 {
@@ -80,13 +93,14 @@ impl Generations {
         self.all.change().max(self.stripes[stripe.0].change())
     }
 
-    /// Makes everything loaded for `key` so far stale, because of the change with that id, if any.
-    pub(super) fn bump(&self, key: &str, change: Option<i64>) {
-        self.stripes[self.stripe(key).0].bump(change);
+    /// Makes everything loaded for `key` before the change with that id stale; without one, everything loaded
+    /// so far. Whether that was not done before.
+    pub(super) fn bump(&self, key: &str, change: Option<i64>) -> bool {
+        self.stripes[self.stripe(key).0].bump(change)
     }
 
-    /// Makes everything stale.
-    pub(super) fn bump_all(&self, change: Option<i64>) {
-        self.all.bump(change);
+    /// The same for every key.
+    pub(super) fn bump_all(&self, change: Option<i64>) -> bool {
+        self.all.bump(change)
     }
 }

@@ -115,6 +115,7 @@ where
                 // this caller go away meanwhile, one of those who wait takes its place.
                 let glance = inner.glance(&leader).await;
                 if let Glance::Fresh(value) = glance {
+                    drop(waiter);
                     leader.finish(Ok(value.clone()));
                     return Ok(value);
                 }
@@ -166,14 +167,16 @@ where
     fn forget(&self, key: &str, change: Option<i64>) {
         // The entry itself stays until it is replaced or evicted; its generation keeps it from being
         // served. Removing it would need an async call, and could not reach a value about to be kept.
-        self.inner.generations.bump(key, change);
-        self.inner.counters.invalidation();
+        if self.inner.generations.bump(key, change) {
+            self.inner.counters.invalidation();
+        }
     }
 
     fn forget_all(&self, change: Option<i64>) {
-        self.inner.generations.bump_all(change);
-        self.inner.entries.invalidate_all();
-        self.inner.counters.invalidation();
+        if self.inner.generations.bump_all(change) {
+            self.inner.entries.invalidate_all();
+            self.inner.counters.invalidation();
+        }
     }
 }
 

@@ -14,9 +14,10 @@ use crate::store::{CommitObserver, Committed};
 /// Something that forgets.
 ///
 /// # Contract
-/// Neither method blocks. Once one returned, nobody gets what was read before it was called. `change` is
-/// the id of the change that is the reason: what others have kept may be served again once they have
-/// been told of it.
+/// Neither method blocks. `change` is the id of the committed change that is the reason; ids follow the order
+/// of commits. Once a method returned, nobody gets what was read before that change. A second call for it, or
+/// one for an earlier change, may find nothing to do. What others have kept may be served again once they
+/// have been told of it.
 pub trait Invalidate: Send + Sync + 'static {
     /// Makes what is known about `key` stale.
     fn invalidate(&self, key: &str, change: i64);
@@ -96,7 +97,7 @@ impl Caches {
         self.shared.as_ref()
     }
 
-    /// Drops what `change` made stale. Does not block; doing so twice is harmless.
+    /// Drops what `change` made stale. Does not block; the second time nothing is dropped.
     pub fn apply(&self, change: &Change) {
         let by_topic = self.by_topic.read().unwrap_or_else(PoisonError::into_inner);
         for cache in by_topic.get(&change.topic).into_iter().flatten() {

@@ -113,6 +113,8 @@ macro_rules! cache_contract {
                 a_caller_told_of_a_failure_starts_a_new_load,
                 a_panicking_load_fails_its_waiters_and_nothing_else,
                 an_invalidated_value_is_loaded_anew,
+                a_change_heard_of_twice_drops_once,
+                a_change_heard_of_after_a_later_one_drops_its_key,
                 invalidating_one_key_leaves_most_others,
                 invalidating_everything_leaves_nothing,
                 a_value_loaded_before_an_invalidation_is_not_kept,
@@ -434,6 +436,36 @@ pub async fn an_invalidated_value_is_loaded_anew(h: &CacheHarness) {
     h.change("k");
     assert_eq!("new", h.get("k", "new").await);
     assert_eq!(Some("new".to_owned()), h.kept("k").await);
+}
+
+/// See the name. A process hears of what it committed once more from the check of the database.
+pub async fn a_change_heard_of_twice_drops_once(h: &CacheHarness) {
+    for key in ["k", EVERY_KEY] {
+        h.get("k", "old").await;
+        let change = h.log.commit(CACHE, key);
+        h.hear(vec![change.clone()]);
+        assert_eq!("new", h.get("k", "new").await, "{key}");
+        let before = h.cache.stats();
+        h.hear(vec![change]);
+        assert_eq!(Some("new".to_owned()), h.kept("k").await, "{key}");
+        let after = h.cache.stats();
+        assert_eq!((before.hits + 1, before.invalidations), (after.hits, after.invalidations), "{key}");
+    }
+}
+
+/// See the name.
+pub async fn a_change_heard_of_after_a_later_one_drops_its_key(h: &CacheHarness) {
+    let keys: Vec<_> = (0..50).map(|n| format!("k{n}")).collect();
+    for key in &keys {
+        h.get(key, "old").await;
+    }
+    let changes: Vec<_> = keys.iter().map(|key| h.log.commit(CACHE, key)).collect();
+    for change in changes.into_iter().rev() {
+        h.hear(vec![change]);
+    }
+    for key in &keys {
+        assert_eq!("new", h.get(key, "new").await, "{key}");
+    }
 }
 
 /// See the name: keys share generations, so a few others may go too.

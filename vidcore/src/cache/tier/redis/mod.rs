@@ -93,8 +93,16 @@ impl RedisCache {
     }
 
     fn keys(&self, place: Place<'_>) -> Keys {
+        let [entry, generation, lease] = [":e:", ":g:", ":l:"].map(|kind| self.name(place, kind));
+        Keys { entry, generation, lease }
+    }
+
+    fn entry(&self, place: Place<'_>) -> String {
+        self.name(place, ":e:")
+    }
+
+    fn name(&self, place: Place<'_>, kind: &str) -> String {
         let Place { cache, key } = place;
-        let prefix = &self.prefix;
         let hashed;
         let key = if key.len() <= MAX_KEY_BYTES && !key.starts_with('\u{0}') {
             key
@@ -103,15 +111,11 @@ impl RedisCache {
             hashed = format!("\u{0}{}", hex::encode(digest(&SHA256, key.as_bytes())));
             &hashed
         };
-        Keys {
-            entry: format!("{prefix}:{cache}:e:{key}"),
-            generation: format!("{prefix}:{cache}:g:{key}"),
-            lease: format!("{prefix}:{cache}:l:{key}"),
-        }
+        [&self.prefix, ":", cache, kind, key].concat()
     }
 
     fn all(&self, cache: &str) -> String {
-        format!("{}:{cache}:all", self.prefix)
+        [&self.prefix, ":", cache, ":all"].concat()
     }
 }
 
@@ -125,8 +129,10 @@ struct Keys {
 #[async_trait]
 impl CacheTier for RedisCache {
     async fn look(&self, place: Place<'_>) -> Result<Look, TierError> {
-        let (entry, all) = (self.keys(place).entry, self.all(place.cache));
-        let command = redis::cmd("MGET").arg(&entry).arg(&all).arg(&*self.mark).take();
+        let (entry, all) = (self.entry(place), self.all(place.cache));
+        // With room for all of it: a look is what there is most of.
+        let mut command = redis::Cmd::with_capacity(4, "MGET".len() + entry.len() + all.len() + self.mark.len());
+        command.arg("MGET").arg(&entry).arg(&all).arg(&*self.mark);
         let found: Found = self
             .link
             .run(async |connection| command.query_async(connection).await)
