@@ -23,7 +23,7 @@ use vidcore::catalog::{CreateVideo, VideoStatus, Visibility};
 use vidcore::id::{UploadId, VideoId};
 use vidcore::media::RenditionKind;
 use vidcore::media::playback::{Grant, PlayableObject};
-use vidcore::storage::{OpenUpload, UploadStatus};
+use vidcore::storage::{OpenUpload, UploadStatus, Visitor};
 
 /// Eight seconds of H.264 and AAC.
 const CLIP: &[u8] = include_bytes!("../../../fixtures/demo.mp4");
@@ -127,7 +127,8 @@ async fn open(file: Option<&Path>) -> Result<(OpenUpload, Bytes), Failure> {
 async fn copy_out(platform: &Platform, id: VideoId, folder: Option<&Path>) -> Result<u64, Failure> {
     let playback = platform.playback();
     let video = platform.store().video(id).await?.ok_or("the video is gone")?;
-    let playable = playback.open(&Grant::Public { video: id, epoch: video.playback_epoch }).await?;
+    let playable =
+        playback.open(&Grant::Public { video: id, epoch: video.playback_epoch }, &Visitor::default()).await?;
     if video.playback_kind == Some(RenditionKind::File) {
         let file = playback.file(&playable).await?;
         return write(folder, "file.mp4", read(platform, &file).await?).await;

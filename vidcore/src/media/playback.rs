@@ -17,7 +17,8 @@ use crate::idempotency::IdempotencyKey;
 use crate::media::{NewObject, Rendition, RenditionKind};
 use crate::platform::parts::Parts;
 use crate::storage::objects::{ObjectBytes, ObjectError};
-use crate::storage::playback_token::PlaybackTokens;
+use crate::storage::playback_token::{PlaybackGrant, PlaybackTokens};
+use crate::storage::{AddressPrefix, OriginRule, Visitor};
 use crate::store::{Causes, Outcome, StoreError};
 
 /// Why nothing is played.
@@ -58,12 +59,39 @@ pub enum Grant {
     Token(String),
 }
 
+/// What links are made with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct MintLinks {
+    /// How long they work. Default and cap: the settings'.
+    pub ttl: Option<Duration>,
+    /// The network the viewer has to be in. Default: anywhere.
+    pub address: Option<AddressPrefix>,
+    /// The origin of the page the viewer has to be on. Default: any, or none.
+    pub origin: Option<OriginRule>,
+    /// Whether the original may be downloaded. Default: no.
+    pub download: bool,
+}
+
 /// A video somebody may play now.
 #[derive(Debug, Clone)]
 pub struct Playable {
     video: Video,
     /// Whether the links are for everybody: they may be kept by shared caches.
     pub shared: bool,
+    /// Whether the original may be downloaded.
+    pub download: bool,
+}
+
+impl Playable {
+    /// The video.
+    pub fn id(&self) -> VideoId {
+        self.video.id
+    }
+
+    /// The video's title.
+    pub fn title(&self) -> &str {
+        &self.video.title
+    }
 }
 
 /// An object that may be sent.
@@ -88,14 +116,14 @@ impl Playback {
         Self { parts, tokens }
     }
 
-    /// Links that play a video of the actor's until they expire; anybody who has them may play.
-    /// `ttl` defaults to the settings' and is capped by them.
+    /// Links that play a video of the actor's until they expire; anybody who has them and is within their bounds may
+    /// play.
     ///
     /// # Errors
     /// [`CatalogError::NotFound`]; [`CatalogError::WrongState`] while the video is not playable.
-    pub async fn mint(&self, actor: &Actor, id: VideoId, ttl: Option<Duration>) -> Result<PlaybackLinks, CatalogError> {
+    pub async fn mint(&self, actor: &Actor, id: VideoId, input: MintLinks) -> Result<PlaybackLinks, CatalogError> {
         let settings = &self.parts.settings.playback;
-        let ttl = ttl.unwrap_or(Duration::from_secs(settings.token_ttl_s));
+        let ttl = input.ttl.unwrap_or(Duration::from_secs(settings.token_ttl_s));
         let ttl = ttl.min(Duration::from_secs(settings.max_token_ttl_s));
         let video = self.parts.store.video(id).await?;
         let video = video
@@ -103,7 +131,9 @@ impl Playback {
             .ok_or(CatalogError::NotFound)?;
         // Whole seconds: what the token can say is what the answer says.
         let expires_at = Timestamp::from_millis(self.parts.now().plus(ttl).as_secs() * 1000);
-        let token = self.tokens.mint(id, video.playback_epoch, expires_at);
+        let MintLinks { address, origin, download, .. } = input;
+        let epoch = video.playback_epoch;
+        let token = self.tokens.mint(&PlaybackGrant { video: id, epoch, expires_at, address, origin, download });
         self.parts
             .links
             .token_playback(&video, &token, expires_at)
@@ -126,23 +156,26 @@ impl Playback {
         Ok(outcome.map(|_| ()))
     }
 
-    /// The video a grant opens, judged by the database on every call.
+    /// The video a grant opens for this visitor, judged by the database on every call.
     ///
     /// # Errors
-    /// [`PlaybackError::NotFound`] if the grant is wrong or has ended.
-    pub async fn open(&self, grant: &Grant) -> Result<Playable, PlaybackError> {
-        let (id, epoch, shared) = match grant {
-            Grant::Public { video, epoch } => (*video, *epoch, true),
+    /// [`PlaybackError::NotFound`] if the grant is wrong or has ended, or the visitor is outside its bounds.
+    pub async fn open(&self, grant: &Grant, visitor: &Visitor) -> Result<Playable, PlaybackError> {
+        let (id, epoch, shared, download) = match grant {
+            Grant::Public { video, epoch } => (*video, *epoch, true, false),
             Grant::Token(token) => {
                 let granted = self.tokens.verify(token, self.parts.now()).map_err(|_| PlaybackError::NotFound)?;
-                (granted.video, granted.epoch, false)
+                if !granted.admits(visitor) {
+                    return Err(PlaybackError::NotFound);
+                }
+                (granted.video, granted.epoch, false, granted.download)
             }
         };
         let video = self.parts.store.video(id).await?.filter(|video| {
             let reachable = if shared { video.is_open() } else { video.is_playable() && video.deleted_at.is_none() };
             reachable && video.playback_epoch == epoch
         });
-        Ok(Playable { video: video.ok_or(PlaybackError::NotFound)?, shared })
+        Ok(Playable { video: video.ok_or(PlaybackError::NotFound)?, shared, download })
     }
 
     /// The master playlist (RFC 8216 §4.3.4), made from the rows of the ready renditions.
@@ -181,6 +214,18 @@ impl Playback {
     pub async fn file(&self, playable: &Playable) -> Result<PlayableObject, PlaybackError> {
         let found = self.ready(playable, |found| found.kind == RenditionKind::File).await?;
         self.object(playable, &found.prefix.ok_or(PlaybackError::NotFound)?).await
+    }
+
+    /// The original as it was uploaded last, where the grant allows downloading it.
+    ///
+    /// # Errors
+    /// [`PlaybackError::NotFound`].
+    pub async fn original(&self, playable: &Playable) -> Result<PlayableObject, PlaybackError> {
+        if !playable.download {
+            return Err(PlaybackError::NotFound);
+        }
+        let source = self.parts.store.current_source(playable.video.id).await?.ok_or(PlaybackError::NotFound)?;
+        self.object(playable, &source.object_key).await
     }
 
     /// The poster.

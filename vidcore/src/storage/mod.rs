@@ -20,6 +20,7 @@ pub(crate) mod sqlite;
 pub mod staging;
 pub mod upload;
 pub(crate) mod verify;
+pub mod viewer;
 
 pub use checksum::{Checksum, ChecksumAlgorithm};
 pub use objects::Objects;
@@ -29,6 +30,7 @@ pub use signed_url::{SignatureError, UploadUrlSigner};
 pub use upload::{
     Appending, BeginAppend, JoinUploads, NewUpload, RecordAppend, Segment, Upload, UploadKind, UploadStatus,
 };
+pub use viewer::{AddressPrefix, OriginRule, Visitor};
 
 /// Why an upload command was refused.
 #[derive(Debug, thiserror::Error)]

@@ -3,13 +3,18 @@
 use std::time::Duration;
 
 use vidcore::catalog::{CatalogError, VideoPatch, Visibility};
-use vidcore::media::playback::{Grant, PlaybackError};
+use vidcore::media::playback::{Grant, MintLinks, PlaybackError};
 
 use crate::studio::{Plan, Studio, public_grant, register};
 
 /// The token in the path of a minted link.
 async fn mint(studio: &Studio, video: vidcore::id::VideoId, ttl: Option<Duration>) -> Grant {
-    let links = studio.platform.playback().mint(&studio.actor, video, ttl).await.expect("it is playable");
+    let links = studio
+        .platform
+        .playback()
+        .mint(&studio.actor, video, MintLinks { ttl, ..MintLinks::default() })
+        .await
+        .expect("it is playable");
     let token = links.url.rsplit('/').nth(1).expect("the token stands before the file");
     Grant::Token(token.to_owned())
 }
@@ -58,7 +63,7 @@ async fn closing_or_trashing_a_video_kills_its_links() {
     let token = mint(&studio, video.id, None).await;
     catalog.trash(&studio.actor, video.id, None, None).await.expect("it is the owner's");
     assert!(refused(&studio, &token).await);
-    let minted = studio.platform.playback().mint(&studio.actor, video.id, None).await;
+    let minted = studio.platform.playback().mint(&studio.actor, video.id, MintLinks::default()).await;
     assert!(matches!(minted, Err(CatalogError::NotFound)), "{minted:?}");
     studio.until_idle().await;
     studio.close().await;
@@ -69,9 +74,9 @@ async fn a_stranger_gets_no_link_and_a_draft_has_none() {
     let studio = Studio::open(Plan::default()).await;
     let (stranger, draft) = (register(&studio.platform, "stranger").await, studio.draft(Visibility::Public).await);
     let playback = studio.platform.playback();
-    let foreign = playback.mint(&stranger, draft.id, None).await;
+    let foreign = playback.mint(&stranger, draft.id, MintLinks::default()).await;
     assert!(matches!(foreign, Err(CatalogError::NotFound)), "{foreign:?}");
-    let early = playback.mint(&studio.actor, draft.id, None).await;
+    let early = playback.mint(&studio.actor, draft.id, MintLinks::default()).await;
     assert!(matches!(early, Err(CatalogError::WrongState { status: "draft", .. })), "{early:?}");
     assert!(refused(&studio, &Grant::Public { video: draft.id, epoch: 0 }).await);
     assert!(refused(&studio, &Grant::Token("A".repeat(68))).await);

@@ -16,7 +16,7 @@ use vidcore::media::Transcoder;
 use vidcore::media::playback::{Grant, PlayableObject, PlaybackError};
 use vidcore::media::simulated::{SimulatedTranscoder, SimulatedTranscoderBuilder};
 use vidcore::platform::Settings;
-use vidcore::storage::{OpenUpload, UploadSignature, UploadStatus, UploadView};
+use vidcore::storage::{OpenUpload, UploadSignature, UploadStatus, UploadView, Visitor};
 use vidcore::store::BoxError;
 use vidcore::testkit::store::PATIENCE;
 
@@ -186,7 +186,7 @@ impl Studio {
     /// Whole bytes of what the grant leads to.
     pub(crate) async fn play(&self, grant: &Grant) -> Result<(PlayableObject, Vec<u8>), PlaybackError> {
         let playback = self.platform.playback();
-        let object = playback.file(&playback.open(grant).await?).await?;
+        let object = playback.file(&playback.open(grant, &Visitor::default()).await?).await?;
         let chunks: Vec<Bytes> = playback.bytes(&object, None).await?.try_collect().await?;
         Ok((object, chunks.concat()))
     }

@@ -8,6 +8,7 @@ use vidcore::catalog::{VideoStatus, Visibility};
 use vidcore::id::VideoId;
 use vidcore::jobs::{Death, Job, JobFilter, JobState};
 use vidcore::media::RenditionStatus;
+use vidcore::storage::Visitor;
 
 use crate::ladder::{LARGE, Ladder, SMALL, Trouble};
 use crate::studio::{Plan, Studio, public_grant};
@@ -51,7 +52,8 @@ pub(crate) async fn jobs(studio: &Studio, kind: &str) -> Vec<Job> {
 /// How many variants the master playlist names.
 pub(crate) async fn variants(studio: &Studio, video: VideoId) -> usize {
     let playback = studio.platform.playback();
-    let playable = playback.open(&public_grant(&studio.video(video).await)).await.expect("it is playable");
+    let playable =
+        playback.open(&public_grant(&studio.video(video).await), &Visitor::default()).await.expect("it is playable");
     let text = playback.master_playlist(&playable).await.expect("something is ready");
     text.matches("#EXT-X-STREAM-INF").count()
 }

@@ -305,3 +305,109 @@ async fn a_storyboard_leads_to_the_sheets_its_cues_name() {
     app.get(text(&video["playback"]["storyboard_url"])).send().await.expect(404);
     app.finish().await;
 }
+
+/// A request from an address that the proxy in front tells.
+async fn proxied() -> TestApp {
+    let proxies = vec!["127.0.0.0/8".to_owned()];
+    TestApp::builder().settings(|settings| settings.rate_limits.trusted_proxies = proxies).start().await
+}
+
+#[tokio::test]
+async fn a_link_bound_to_a_network_works_there_alone() {
+    let app = proxied().await;
+    let ada = app.user("ada").await;
+    let video = app.ready(&ada, "A film", "private").await;
+    for (prefix, inside, outside) in
+        [("203.0.113.0/24", "203.0.113.9", "203.0.114.9"), ("2001:db8::/32", "2001:db8::7", "2001:db9::7")]
+    {
+        let links = mint(&app, &ada, &video, json!({"address_prefix": prefix})).await;
+        let from = |address| app.get(text(&links["url"])).header("x-forwarded-for", address);
+        assert_eq!(CLIP, from(inside).send().await.expect(200).body);
+        assert_eq!("not_found", from(outside).send().await.problem(404), "{prefix}");
+        assert_eq!("not_found", app.get(text(&links["url"])).send().await.problem(404), "{prefix}");
+    }
+    let path = format!("/api/v1/videos/{}/playback-tokens", text(&video["id"]));
+    for bad in ["203.0.113.0/33", "example.org", ""] {
+        let refused = app.post(&path).by(&ada).json(&json!({"address_prefix": bad})).send().await;
+        assert_eq!("/address_prefix", refused.json()["errors"][0]["pointer"], "{bad}");
+        assert_eq!("invalid_body", refused.problem(422));
+    }
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn a_link_bound_to_an_origin_works_on_its_pages_alone() {
+    let app = TestApp::start().await;
+    let ada = app.user("ada").await;
+    let video = app.ready(&ada, "A film", "private").await;
+    let links = mint(&app, &ada, &video, json!({"origin": "https://example.org"})).await;
+    let with = |name: &'static str, value: &'static str| app.get(text(&links["url"])).header(name, value);
+    with("origin", "https://example.org").send().await.expect(200);
+    with("referer", "https://example.org/page?x=1").send().await.expect(200);
+    for (name, value) in [
+        ("origin", "https://example.com"),
+        ("origin", "null"),
+        ("referer", "https://example.org.evil.example/"),
+        ("referer", "http://example.org/"),
+        ("x-other", "https://example.org"),
+    ] {
+        assert_eq!("not_found", with(name, value).send().await.problem(404), "{name}: {value}");
+    }
+    let path = format!("/api/v1/videos/{}/playback-tokens", text(&video["id"]));
+    let refused = app.post(&path).by(&ada).json(&json!({"origin": "example.org"})).send().await;
+    assert_eq!("invalid_body", refused.problem(422));
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn the_original_is_downloaded_with_the_right_to_and_not_without() {
+    let app = TestApp::start().await;
+    let ada = app.user("ada").await;
+    let video = app.ready(&ada, "Élan \"; filename=x.exe", "public").await;
+    let root = |links: &Value| text(&links["url"]).rsplit_once('/').expect("a path").0.to_owned();
+    let may = root(&mint(&app, &ada, &video, json!({"download": true})).await);
+    let answer = app.get(&format!("{may}/download")).send().await.expect(200);
+    assert_eq!(CLIP, answer.body);
+    let called = "attachment; filename=\"_lan filename_x.exe.mp4\"; filename*=UTF-8''%C3%89lan%20filename%3Dx.exe.mp4";
+    assert_eq!(called, answer.header("content-disposition"));
+    let part = app.get(&format!("{may}/download")).header("range", "bytes=-10").send().await.expect(206);
+    assert_eq!(CLIP[CLIP.len() - 10..], part.body);
+    let may_not = root(&mint(&app, &ada, &video, json!({})).await);
+    assert_eq!("not_found", app.get(&format!("{may_not}/download")).send().await.problem(404));
+    app.delete(&format!("/api/v1/videos/{}/playback-tokens", text(&video["id"]))).by(&ada).send().await.expect(204);
+    assert_eq!("not_found", app.get(&format!("{may}/download")).send().await.problem(404));
+    app.finish().await;
+}
+
+/// The views that are written.
+async fn views(app: &TestApp, video: &Value) -> u64 {
+    app.platform.catalog().flush_views().await.expect("the database answers");
+    let id = text(&video["id"]).parse().expect("an id");
+    app.platform.store().video(id).await.expect("the database answers").expect("it is there").views
+}
+
+/// Once per viewer and half hour, whether it is played here or reported.
+#[tokio::test]
+async fn a_view_is_counted_from_what_is_played_and_once_with_what_is_reported() {
+    let app = proxied().await;
+    let (ada, video) = playing(&app).await;
+    let url = public(&video);
+    let play = |address: &'static str| app.get(url).header("x-forwarded-for", address);
+    app.head(url).header("x-forwarded-for", "192.0.2.1").send().await.expect(200);
+    app.get(url).by(&ada).send().await.expect(200);
+    assert_eq!(0, views(&app, &video).await, "a HEAD and the owner do not count");
+    for range in ["bytes=0-99", "bytes=100-199", "bytes=0-"] {
+        play("192.0.2.1").header("range", range).send().await.expect(206);
+    }
+    let report = format!("/api/v1/videos/{}/views", text(&video["id"]));
+    app.post(&report).header("x-forwarded-for", "192.0.2.1").send().await.expect(204);
+    assert_eq!(1, views(&app, &video).await);
+    play("192.0.2.2").send().await.expect(200);
+    app.post(&report).header("x-forwarded-for", "192.0.2.3").send().await.expect(204);
+    play("192.0.2.3").send().await.expect(200);
+    assert_eq!(3, views(&app, &video).await);
+    app.clock.advance(Duration::from_secs(1800));
+    play("192.0.2.1").send().await.expect(200);
+    assert_eq!(4, views(&app, &video).await);
+    app.finish().await;
+}

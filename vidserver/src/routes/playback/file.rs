@@ -10,6 +10,7 @@ use crate::problem::{Problem, ProblemBody};
 use crate::routes::ApiState;
 use crate::routes::playback::grant::{PublicPath, TokenPath};
 use crate::routes::playback::send::{self, Wanted};
+use crate::routes::playback::watch::watched;
 
 /// The original, where it is published as it is, by token
 #[utoipa::path(
@@ -61,7 +62,8 @@ pub(crate) async fn public(
 
 async fn answer(state: &ApiState, grant: Grant, wanted: &Wanted) -> Result<Response, Problem> {
     let playback = state.platform.playback();
-    let playable = playback.open(&grant).await?;
+    let playable = playback.open(&grant, wanted.visitor()).await?;
     let object = playback.file(&playable).await?;
+    watched(state, &playable, &object, wanted).await;
     send::object(playback, &object, wanted).await
 }

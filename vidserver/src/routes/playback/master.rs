@@ -53,7 +53,7 @@ pub(crate) async fn public(
 
 async fn answer(state: &ApiState, grant: Grant, wanted: &Wanted) -> Result<Response, Problem> {
     let playback = state.platform.playback();
-    let playable = playback.open(&grant).await?;
+    let playable = playback.open(&grant, wanted.visitor()).await?;
     let playlist = playback.master_playlist(&playable).await?;
     Ok(send::playlist(playlist, playable.shared, wanted))
 }

@@ -10,9 +10,11 @@ use serde::Deserialize;
 use utoipa::ToSchema;
 use vidcore::catalog::view::PlaybackLinks;
 use vidcore::id::VideoId;
+use vidcore::media::playback::MintLinks;
+use vidcore::storage::{AddressPrefix, OriginRule};
 
 use crate::extract::{Caller, Json, Path};
-use crate::problem::{Problem, ProblemBody};
+use crate::problem::{FieldError, Problem, ProblemBody, code};
 use crate::routes::{ApiState, render};
 
 /// How long the links are to work.
@@ -23,6 +25,17 @@ pub struct NewPlaybackToken {
     #[garde(range(min = 1))]
     #[schema(minimum = 1)]
     pub ttl_s: Option<u64>,
+    /// The network the viewer has to be in, such as `203.0.113.0/24` or `2001:db8::/64`; anywhere by default.
+    #[garde(skip)]
+    #[schema(max_length = 64)]
+    pub address_prefix: Option<String>,
+    /// The origin of the page the viewer has to be on, such as `https://example.org`; any by default.
+    #[garde(length(max = 300))]
+    #[schema(max_length = 300)]
+    pub origin: Option<String>,
+    /// Whether the original may be downloaded; not by default.
+    #[garde(skip)]
+    pub download: bool,
 }
 
 /// Makes links that play the caller's video
@@ -44,8 +57,23 @@ pub(crate) async fn mint(
     State(state): State<ApiState>,
     Path(id): Path<VideoId>,
     Caller(actor): Caller,
-    Json(NewPlaybackToken { ttl_s }): Json<NewPlaybackToken>,
+    Json(asked): Json<NewPlaybackToken>,
 ) -> Result<Response, Problem> {
-    let links = state.platform.playback().mint(&actor, id, ttl_s.map(Duration::from_secs)).await?;
+    let address = asked.address_prefix.map(|text| text.parse::<AddressPrefix>());
+    let input = MintLinks {
+        ttl: asked.ttl_s.map(Duration::from_secs),
+        address: address.transpose().map_err(|error| wrong("/address_prefix", error.to_string()))?,
+        origin: asked.origin.map(|text| origin(&text)).transpose()?,
+        download: asked.download,
+    };
+    let links = state.platform.playback().mint(&actor, id, input).await?;
     Ok(render::secret(StatusCode::CREATED, &links))
+}
+
+fn origin(text: &str) -> Result<OriginRule, Problem> {
+    OriginRule::parse(text).ok_or_else(|| wrong("/origin", "not an origin such as https://example.org".to_owned()))
+}
+
+fn wrong(pointer: &str, detail: String) -> Problem {
+    Problem::new(code::INVALID_BODY).errors(vec![FieldError { pointer: pointer.to_owned(), detail }])
 }

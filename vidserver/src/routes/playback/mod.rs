@@ -1,7 +1,7 @@
 //! `/playback` and playback tokens.
 //!
 //! The grant stands in the path, once as a token and once as `public/{video}/{epoch}`, so each file
-//! has two routes over the same code.
+//! has two routes over the same code; the original is downloaded by token alone.
 
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -10,6 +10,8 @@ use vidcore::rate_limit::RouteClass;
 use crate::middleware::admission::limited;
 use crate::routes::ApiState;
 
+mod disposition;
+pub mod download;
 pub mod file;
 pub mod grant;
 pub mod master;
@@ -20,6 +22,7 @@ pub mod rendition;
 pub mod revoke;
 pub mod send;
 pub mod storyboard;
+mod watch;
 
 /// The JSON routes of this folder under `/api/v1`.
 pub(crate) fn api_router() -> OpenApiRouter<ApiState> {
@@ -36,6 +39,7 @@ pub(crate) fn bytes_router() -> OpenApiRouter<ApiState> {
         .routes(routes!(rendition::public))
         .routes(routes!(file::by_token))
         .routes(routes!(file::public))
+        .routes(routes!(download::by_token))
         .routes(routes!(poster::by_token))
         .routes(routes!(poster::public))
         .routes(routes!(storyboard::by_token))

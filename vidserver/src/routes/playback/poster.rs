@@ -61,7 +61,7 @@ pub(crate) async fn public(
 
 async fn answer(state: &ApiState, grant: Grant, wanted: &Wanted) -> Result<Response, Problem> {
     let playback = state.platform.playback();
-    let playable = playback.open(&grant).await?;
+    let playable = playback.open(&grant, wanted.visitor()).await?;
     let object = playback.poster(&playable).await?;
     send::object(playback, &object, wanted).await
 }

@@ -10,6 +10,7 @@ use crate::extract::Path;
 use crate::problem::{Problem, ProblemBody};
 use crate::routes::ApiState;
 use crate::routes::playback::send::{self, Wanted};
+use crate::routes::playback::watch::watched;
 
 /// A file of a rendition, by token.
 #[derive(Debug, Deserialize)]
@@ -91,7 +92,8 @@ async fn answer(
     wanted: &Wanted,
 ) -> Result<Response, Problem> {
     let playback = state.platform.playback();
-    let playable = playback.open(&grant).await?;
+    let playable = playback.open(&grant, wanted.visitor()).await?;
     let object = playback.rendition_object(&playable, rendition, file).await?;
+    watched(state, &playable, &object, wanted).await;
     send::object(playback, &object, wanted).await
 }

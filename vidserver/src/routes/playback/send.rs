@@ -10,14 +10,18 @@ use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use http::header::{
     ACCEPT_RANGES, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_MATCH,
-    IF_NONE_MATCH, IF_RANGE, RANGE,
+    IF_NONE_MATCH, IF_RANGE, ORIGIN, RANGE, REFERER,
 };
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use vidcore::catalog::Viewer;
 use vidcore::media::playback::{PlayableObject, Playback};
+use vidcore::storage::Visitor;
 use vidcore::storage::objects::sha256;
 use vidcore::store::BoxError;
 
+use crate::extract::CallerAddress;
+use crate::extract::caller::Authentication;
 use crate::problem::{Problem, code};
 use crate::routes::playback::range::{self, Asked};
 
@@ -41,13 +45,50 @@ const PRIVATE: &str = "private, max-age=60";
 pub(crate) struct Wanted {
     method: Method,
     headers: HeaderMap,
+    visitor: Visitor,
+    viewer: Option<Viewer>,
+}
+
+impl Wanted {
+    /// The request's method.
+    pub(crate) fn method(&self) -> &Method {
+        &self.method
+    }
+
+    /// By whom a view is counted: the account, where the request says one, else the network.
+    pub(crate) fn viewer(&self) -> Option<Viewer> {
+        self.viewer
+    }
+
+    /// Who asks, and from which page.
+    pub(crate) fn visitor(&self) -> &Visitor {
+        &self.visitor
+    }
+}
+
+/// The origin of the page: browsers send `Origin` across origins, and else a `Referer`.
+fn origin(headers: &HeaderMap) -> Option<String> {
+    let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+    if let Some(origin) = text(ORIGIN) {
+        return Some(origin.to_owned());
+    }
+    let (scheme, rest) = text(REFERER)?.split_once("://")?;
+    let host = rest.split(['/', '?', '#']).next()?;
+    Some(format!("{scheme}://{host}"))
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for Wanted {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
-        Ok(Self { method: parts.method.clone(), headers: parts.headers.clone() })
+        let address = parts.extensions.get::<CallerAddress>().map(|CallerAddress(address)| *address);
+        let actor = parts.extensions.get::<Authentication>().and_then(|Authentication(found)| *found.as_ref().ok()?);
+        let viewer = match actor {
+            Some(actor) => Some(Viewer::User(actor.user)),
+            None => address.map(|address| Viewer::Network(address.into())),
+        };
+        let visitor = Visitor { address, origin: origin(&parts.headers) };
+        Ok(Self { method: parts.method.clone(), headers: parts.headers.clone(), visitor, viewer })
     }
 }
 
@@ -68,6 +109,17 @@ pub(crate) async fn object(
     playable: &PlayableObject,
     wanted: &Wanted,
 ) -> Result<Response, Problem> {
+    // Whatever a browser makes of the type, the bytes are never a page of this origin.
+    object_called(playback, playable, wanted, HeaderValue::from_static("inline")).await
+}
+
+/// The same with a `Content-Disposition`.
+pub(crate) async fn object_called(
+    playback: &Playback,
+    playable: &PlayableObject,
+    wanted: &Wanted,
+    disposition: HeaderValue,
+) -> Result<Response, Problem> {
     let object = &playable.object;
     let tag = tag(&object.sha256);
     let mut headers = HeaderMap::new();
@@ -81,8 +133,7 @@ pub(crate) async fn object(
         return Ok((StatusCode::NOT_MODIFIED, headers).into_response());
     }
     headers.insert(CONTENT_TYPE, header(&object.content_type));
-    // Whatever a browser makes of the type, the bytes are never a page of this origin.
-    headers.insert(CONTENT_DISPOSITION, HeaderValue::from_static("inline"));
+    headers.insert(CONTENT_DISPOSITION, disposition);
     let size = object.size_bytes;
     let (status, part) = match asked(wanted, &tag, size) {
         Asked::Whole => (StatusCode::OK, None),
@@ -143,7 +194,7 @@ fn cache_control(playable: &PlayableObject) -> &'static str {
 
 /// What the request asks for. `If-Range` with another tag, or with a date, asks for the whole
 /// (RFC 9110 §13.1.5), and so does every method but GET (§14.2).
-fn asked(Wanted { method, headers }: &Wanted, tag: &str, size: u64) -> Asked {
+fn asked(Wanted { method, headers, .. }: &Wanted, tag: &str, size: u64) -> Asked {
     let current = headers.get(IF_RANGE).is_none_or(|condition| condition.as_bytes() == tag.as_bytes());
     match headers.get(RANGE).and_then(|value| value.to_str().ok()) {
         Some(header) if current && method == Method::GET => range::parse(header, size),

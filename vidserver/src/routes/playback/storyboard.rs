@@ -81,7 +81,7 @@ pub(crate) async fn public(
 
 async fn answer(state: &ApiState, grant: Grant, file: &str, wanted: &Wanted) -> Result<Response, Problem> {
     let playback = state.platform.playback();
-    let playable = playback.open(&grant).await?;
+    let playable = playback.open(&grant, wanted.visitor()).await?;
     let object = playback.storyboard(&playable, file).await?;
     send::object(playback, &object, wanted).await
 }

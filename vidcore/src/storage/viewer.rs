@@ -1,0 +1,191 @@
+//! Who asks to play something, as far as a link may be bound to that.
+
+use std::net::{IpAddr, Ipv6Addr};
+use std::str::FromStr;
+
+use crate::storage::objects::sha256;
+
+/// A network that a link is bound to: an address with the bits of it that count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct AddressPrefix {
+    /// IPv4 as IPv4-mapped IPv6, with the bits beyond the prefix cleared.
+    network: u128,
+    /// Of 128.
+    bits: u8,
+}
+
+/// A text that is no network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not a network such as 203.0.113.0/24 or 2001:db8::/64")]
+pub struct BadPrefix;
+
+impl AddressPrefix {
+    /// Bytes of [`to_bytes`](Self::to_bytes).
+    pub(crate) const LEN: usize = 17;
+
+    fn new(address: IpAddr, bits: u8) -> Option<Self> {
+        let (address, bits) = match address.to_canonical() {
+            IpAddr::V4(v4) if bits <= 32 => (v4.to_ipv6_mapped(), bits + 96),
+            IpAddr::V6(v6) if bits <= 128 => (v6, bits),
+            _ => return None,
+        };
+        Some(Self { network: address.to_bits() & mask(bits), bits })
+    }
+
+    /// Whether an address belongs to it; IPv4 and IPv4-mapped IPv6 are the same.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        let address: Ipv6Addr = match address.to_canonical() {
+            IpAddr::V4(v4) => v4.to_ipv6_mapped(),
+            IpAddr::V6(v6) => v6,
+        };
+        address.to_bits() & mask(self.bits) == self.network
+    }
+
+    pub(crate) fn to_bytes(self) -> [u8; Self::LEN] {
+        let mut bytes = [self.bits; Self::LEN];
+        bytes[1..].copy_from_slice(&self.network.to_be_bytes());
+        bytes
+    }
+
+    pub(crate) fn from_bytes(bytes: &[u8; Self::LEN]) -> Option<Self> {
+        let (bits, network) = bytes.split_first()?;
+        let network = u128::from_be_bytes(network.try_into().ok()?);
+        (*bits <= 128).then_some(Self { network, bits: *bits })
+    }
+}
+
+impl FromStr for AddressPrefix {
+    type Err = BadPrefix;
+
+    /// An address, or an address and a number of bits: `203.0.113.0/24`, `2001:db8::/64`, `203.0.113.7`.
+    fn from_str(text: &str) -> Result<Self, BadPrefix> {
+        let (address, bits) = match text.split_once('/') {
+            Some((address, bits)) => (address, Some(bits)),
+            None => (text, None),
+        };
+        let address: IpAddr = address.parse().map_err(|_| BadPrefix)?;
+        let most = if address.is_ipv4() { 32 } else { 128 };
+        let bits = match bits {
+            Some(bits) if bits.bytes().all(|byte| byte.is_ascii_digit()) => bits.parse().map_err(|_| BadPrefix)?,
+            Some(_) => return Err(BadPrefix),
+            None => most,
+        };
+        if bits > most {
+            return Err(BadPrefix);
+        }
+        Self::new(address, bits).ok_or(BadPrefix)
+    }
+}
+
+/// The origin (RFC 6454) of the page that a link is bound to, as a hash: tokens are short, origins need not be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct OriginRule([u8; 16]);
+
+impl OriginRule {
+    /// Bytes of it.
+    pub(crate) const LEN: usize = 16;
+
+    /// The rule for an origin such as `https://example.org`; `None` for anything with a path, a query or no scheme.
+    pub fn parse(origin: &str) -> Option<Self> {
+        let (scheme, host) = origin.split_once("://")?;
+        let is_host = !host.is_empty() && !host.contains(['/', '?', '#', '@', ' ', '\\']) && host.is_ascii();
+        (matches!(scheme, "http" | "https") && is_host).then(|| Self::of(origin))
+    }
+
+    /// Schemes and hosts are the same in any case.
+    fn of(origin: &str) -> Self {
+        let hash = sha256(origin.to_ascii_lowercase().as_bytes());
+        Self(hash[..Self::LEN].try_into().expect("16 of 32 bytes"))
+    }
+
+    pub(crate) fn to_bytes(self) -> [u8; Self::LEN] {
+        self.0
+    }
+
+    pub(crate) fn from_bytes(bytes: [u8; Self::LEN]) -> Self {
+        Self(bytes)
+    }
+}
+
+/// Who asks, and from which page.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Visitor {
+    /// The address, as limits count callers by it; `None` if it is not known.
+    pub address: Option<IpAddr>,
+    /// The origin of the page: what `Origin` says, or the origin of `Referer`.
+    pub origin: Option<String>,
+}
+
+impl Visitor {
+    /// Whether they are within the bounds of a link. Who does not say where they come from is outside.
+    pub(crate) fn is_within(&self, address: Option<AddressPrefix>, origin: Option<OriginRule>) -> bool {
+        address.is_none_or(|prefix| self.address.is_some_and(|address| prefix.contains(address)))
+            && origin.is_none_or(|rule| self.origin.as_deref().is_some_and(|origin| OriginRule::of(origin) == rule))
+    }
+}
+
+fn mask(bits: u8) -> u128 {
+    match bits {
+        0 => 0,
+        bits => u128::MAX << (128 - u32::from(bits)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn prefix(text: &str) -> AddressPrefix {
+        text.parse().expect("a network")
+    }
+
+    #[test]
+    fn a_network_holds_its_addresses_and_no_other() {
+        for (network, address, held) in [
+            ("203.0.113.0/24", "203.0.113.255", true),
+            ("203.0.113.9/24", "::ffff:203.0.113.1", true),
+            ("203.0.113.0/24", "203.0.114.0", false),
+            ("203.0.113.7", "203.0.113.7", true),
+            ("203.0.113.7", "203.0.113.6", false),
+            ("0.0.0.0/0", "255.255.255.255", true),
+            ("0.0.0.0/0", "2001:db8::1", false),
+            ("2001:db8::/32", "2001:db8:ffff::1", true),
+            ("2001:db8::/32", "2001:db9::1", false),
+            ("::/0", "203.0.113.7", true),
+        ] {
+            assert_eq!(held, prefix(network).contains(address.parse().expect("an address")), "{network} {address}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_network_is_refused() {
+        for text in ["", "/", "1.2.3/8", "1.2.3.4/33", "::1/129", "1.2.3.4/-1", "1.2.3.4/+8", "1.2.3.4/", "example.org"]
+        {
+            assert_eq!(Err(BadPrefix), text.parse::<AddressPrefix>(), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_origin_has_a_scheme_and_a_host_and_nothing_else() {
+        for text in ["example.org", "https://", "https://a/", "https://a?x", "ftp://a", "https://u@a", "null", "*"] {
+            assert_eq!(None, OriginRule::parse(text), "{text}");
+        }
+        let rule = OriginRule::parse("https://Example.org:8443");
+        assert!(rule.is_some());
+        assert_eq!(rule, OriginRule::parse("HTTPS://example.org:8443".to_ascii_lowercase().as_str()));
+        assert_ne!(rule, OriginRule::parse("https://example.org"));
+    }
+
+    proptest! {
+        #[test]
+        fn a_network_is_read_back(address: u128, bits in 0_u8..=128) {
+            let network = AddressPrefix::new(IpAddr::V6(Ipv6Addr::from_bits(address)), bits);
+            if let Some(network) = network {
+                prop_assert_eq!(Some(network), AddressPrefix::from_bytes(&network.to_bytes()));
+                prop_assert!(network.contains(IpAddr::V6(Ipv6Addr::from_bits(network.network))));
+            }
+        }
+    }
+}
