@@ -3,3 +3,4 @@
 pub(crate) mod account;
 pub(crate) mod cutting;
 pub(crate) mod file;
+pub(crate) mod tus;
