@@ -5,7 +5,8 @@ use serde_json::json;
 use crate::points::{folder, nothing_is_wrong_in};
 use crate::process::Program;
 use crate::resumable::account::Account;
-use crate::resumable::file::video;
+use crate::resumable::file::{files_under, video};
+use crate::resumable::tus::named;
 
 /// Bytes of a request.
 const PIECE: usize = 1 << 20;
@@ -71,19 +72,6 @@ impl Going {
         nothing_is_wrong_in(data_dir.to_owned()).await;
         assert_eq!(Vec::<std::path::PathBuf>::new(), files_under(&data_dir.join("objects/staging")));
     }
-}
-
-/// `Upload-Metadata` that names a video.
-pub(crate) fn named(video: &str) -> String {
-    use base64::Engine as _;
-    format!("video_id {}", base64::engine::general_purpose::STANDARD.encode(video))
-}
-
-/// The files in a folder, however deep.
-pub(crate) fn files_under(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
-    let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
-    let entries = entries.map(|entry| entry.expect("an entry").path());
-    entries.flat_map(|path| if path.is_dir() { files_under(&path) } else { vec![path] }).collect()
 }
 
 /// Uploads in pieces until the armed program dies; after a new start goes on to the end. What was acknowledged then.

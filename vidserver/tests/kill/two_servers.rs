@@ -4,9 +4,8 @@
 use crate::points::{folder, nothing_is_wrong_in};
 use crate::process::Program;
 use crate::resumable::account::Account;
-use crate::resumable::file::video;
-use crate::resumable::tus::Half;
-use crate::tus::{files_under, named};
+use crate::resumable::file::{files_under, video};
+use crate::resumable::tus::{Half, named};
 
 const SIZE: usize = 3 << 20;
 

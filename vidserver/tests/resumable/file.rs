@@ -1,6 +1,6 @@
 //! Files that are videos, of any size.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// A video of `size` bytes, at least 64 KiB: a real one, and behind it a box of bytes that nobody plays
 /// (ISO/IEC 14496-12, `free`), another for each seed.
@@ -14,4 +14,11 @@ pub(crate) fn video(size: usize, seed: u64) -> Vec<u8> {
     bytes.resize(size, 0);
     fastrand::Rng::with_seed(seed).fill(&mut bytes[size - rest..]);
     bytes
+}
+
+/// The files in a folder, however deep.
+pub(crate) fn files_under(folder: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
+    let entries = entries.map(|entry| entry.expect("an entry").path());
+    entries.flat_map(|path| if path.is_dir() { files_under(&path) } else { vec![path] }).collect()
 }

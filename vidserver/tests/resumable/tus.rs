@@ -2,6 +2,8 @@
 
 use std::net::SocketAddr;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use reqwest::{Method, RequestBuilder};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -19,6 +21,11 @@ pub(crate) type Headers<'a> = &'a [(&'a str, &'a str)];
 pub(crate) struct Answer {
     pub(crate) status: u16,
     pub(crate) offset: Option<u64>,
+}
+
+/// `Upload-Metadata` that names a video.
+pub(crate) fn named(video: &str) -> String {
+    format!("video_id {}", STANDARD.encode(video))
 }
 
 impl Account {
