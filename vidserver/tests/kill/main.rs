@@ -19,6 +19,8 @@ mod resumable;
 #[cfg(feature = "failpoints")]
 mod tus;
 #[cfg(feature = "failpoints")]
+mod tus_disk;
+#[cfg(feature = "failpoints")]
 mod two_servers;
 #[cfg(feature = "failpoints")]
 mod views;
