@@ -174,9 +174,13 @@ fn frozen_for(rng: &mut Rng, lease: Duration) -> Duration {
 mod tests {
     use super::*;
 
+    /// Uploads of several requests are killed by the server's own tests, where a client follows the offset.
+    const ELSEWHERE: [&str; 2] = ["appended-before-commit", "mid-join"];
+
     #[test]
     fn every_point_the_programs_have_is_used() {
-        let mut known: Vec<_> = POINTS.iter().map(|point| point.name).chain([MID_DRAIN]).collect();
+        let known = POINTS.iter().map(|point| point.name).chain([MID_DRAIN]).chain(ELSEWHERE);
+        let mut known: Vec<_> = known.collect();
         let mut there = vidcore::failpoints::NAMES.to_vec();
         known.sort_unstable();
         there.sort_unstable();

@@ -8,13 +8,15 @@
 
 /// Every point there is, in the order in which a video passes them; the last three are passed by
 /// everything that writes, and by a worker that is asked to stop.
-pub const NAMES: [&str; 16] = [
+pub const NAMES: [&str; 18] = [
     "upload-half-way",
     "received-before-commit",
+    "appended-before-commit",
     "after-claim",
     "before-heartbeat",
     "after-heartbeat",
     "before-pin",
+    "mid-join",
     "after-pin",
     "verified-before-commit",
     "before-put",

@@ -279,6 +279,7 @@ impl Objects {
     /// Makes one object of segments, which stay. It appears whole or not at all.
     pub(crate) async fn concatenate(&self, segments: &[Segment], key: &str) -> Result<(), ObjectError> {
         let stream = self.read_segments(segments.to_vec()).map_err(BoxError::from);
+        let stream = stream.inspect(|_| crate::failpoints::hit("mid-join"));
         match self.write(key, stream, u64::MAX).await {
             Ok(_) => Ok(()),
             Err(WriteError::Object(error)) => Err(error),

@@ -241,7 +241,7 @@ pub struct RecordAppend {
     pub hash_state: Vec<u8>,
     /// SHA-256 of all bytes up to `to`.
     pub sha256: [u8; 32],
-    /// Whether the writer goes on; else it has ended in order.
+    /// Whether somebody may still write to the last segment: this writer, or one before it that was interrupted.
     pub goes_on: bool,
     /// The most the user may have stored and reserved.
     pub quota_bytes: u64,

@@ -15,10 +15,10 @@ use crate::process::{Client, Program, in_own_mounts};
 const SMALL: &str = r#"mount -t tmpfs -o size=6m tmpfs "$0""#;
 
 /// Room for a few videos and what is made of them.
-const LARGER: &str = r#"mount -t tmpfs -o size=32m tmpfs "$0""#;
+pub(crate) const LARGER: &str = r#"mount -t tmpfs -o size=32m tmpfs "$0""#;
 
 /// One disk for the objects and another for the rest.
-const TWO: &str = r#"mount -t tmpfs -o size=32m tmpfs "$0" && mkdir "$0/objects" &&
+pub(crate) const TWO: &str = r#"mount -t tmpfs -o size=32m tmpfs "$0" && mkdir "$0/objects" &&
     mount -t tmpfs -o size=16m tmpfs "$0/objects""#;
 
 /// More than the small disk holds.
@@ -27,7 +27,7 @@ const TOO_LARGE: usize = 8 << 20;
 /// More attempts than a job has.
 const MANY_ATTEMPTS: usize = 8;
 
-fn can_mount() -> bool {
+pub(crate) fn can_mount() -> bool {
     let can = in_own_mounts("mount -t tmpfs tmpfs /mnt").output().is_ok_and(|output| output.status.success());
     require("a private mount (unshare, mount)", can)
 }

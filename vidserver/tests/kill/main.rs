@@ -13,6 +13,16 @@ mod points;
 #[cfg(feature = "failpoints")]
 mod process;
 #[cfg(feature = "failpoints")]
+#[path = "../resumable/mod.rs"]
+#[allow(dead_code, reason = "other tests use more of it")]
+mod resumable;
+#[cfg(feature = "failpoints")]
+mod tus;
+#[cfg(feature = "failpoints")]
+mod tus_disk;
+#[cfg(feature = "failpoints")]
+mod two_servers;
+#[cfg(feature = "failpoints")]
 mod views;
 
 #[cfg(not(feature = "failpoints"))]

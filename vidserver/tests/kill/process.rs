@@ -17,6 +17,19 @@ const BOUND: Duration = Duration::from_secs(60);
 /// Jobs wait for one another.
 const ONE_AT_A_TIME: &str = "VID_WORKER__CONCURRENCY=1 VID_WORKER__SHORT_CONCURRENCY=1";
 
+/// What a campaign does in a minute, nobody may do in an hour.
+const UNLIMITED: &str = r#"
+[rate_limits.policies]
+"upload.user" = "unlimited"
+"upload.address" = "unlimited"
+"append.user" = "unlimited"
+"append.address" = "unlimited"
+"write.user" = "unlimited"
+"write.address" = "unlimited"
+"read.user" = "unlimited"
+"read.address" = "unlimited"
+"#;
+
 /// The program, serving a folder. Killed when dropped.
 pub(crate) struct Program {
     child: Child,
@@ -32,6 +45,16 @@ impl Program {
     pub(crate) fn start(data_dir: &Path, transcoder: &str, point: Option<&str>) -> Self {
         let points = point.map(|point| format!("{point}=return"));
         Self::run(Command::new(env!("CARGO_BIN_EXE_vidserver")), data_dir, transcoder, points.as_deref())
+    }
+
+    /// Starts it on `data_dir` with its points armed as `points` say, and no limit on rates.
+    pub(crate) fn start_unlimited(data_dir: &Path, points: Option<&str>) -> Self {
+        std::fs::create_dir_all(data_dir).expect("a folder");
+        let config = data_dir.join("unlimited.toml");
+        std::fs::write(&config, UNLIMITED).expect("there is room");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_vidserver"));
+        command.arg("--config").arg(config);
+        Self::run(command, data_dir, "simulated", points)
     }
 
     /// Starts it on disks of its own, which `mounts` makes at `$0` for this process alone, to stop where `points` say.

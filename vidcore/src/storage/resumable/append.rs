@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::entropy::EntropyExt;
 use crate::storage::checksum::RunningChecksum;
+use crate::storage::objects::ObjectError;
 use crate::storage::service::{Uploads, staging_prefix, verify_job};
 use crate::storage::staging::intake::{Intake, Pause, Sink, Until};
 use crate::storage::staging::{RunningHash, StartAt};
@@ -34,6 +35,9 @@ struct Append<'a> {
     /// The offset it began at.
     start: u64,
     mark: Mark,
+    /// Segments that somebody who was interrupted may still write to, in which nothing was added yet.
+    foreign: Vec<Segment>,
+    at: StartAt,
 }
 
 /// Appends `stream` where `begin` says.
@@ -50,7 +54,8 @@ pub(super) async fn append(
     let start = appending.upload.offset_bytes;
     let mark = Mark { offset: start, hash: hash.clone() };
     let at = start_at(uploads, &appending);
-    let mut append = Append { uploads, upload: appending.upload, writer, start, mark };
+    let foreign = if appending.is_quiet { Vec::new() } else { appending.segments };
+    let mut append = Append { uploads, upload: appending.upload, writer, start, mark, foreign, at: at.clone() };
     let checksum = checksum.map(RunningChecksum::new);
     match uploads.staging.writer(at).await {
         Ok(writer) => {
@@ -129,21 +134,38 @@ impl Append<'_> {
     {
         let to = self.start + intake.taken();
         // The last bytes complete the upload, which waits for the end: there may be more than was declared.
-        if then == Then::GoOn && !self.upload.length_deferred && to == self.upload.size_bytes {
+        let is_whole = !self.upload.length_deferred && to == self.upload.size_bytes;
+        if then == Then::GoOn && is_whole {
             return Ok(());
         }
         let sink = intake.sink();
         let mark = Mark { offset: to, hash: sink.hash.clone() };
-        match sink.writer.commit().await {
+        let segments = match sink.writer.commit().await {
+            Ok(segments) if segments.is_empty() && is_whole => self.own_only_segment().await,
+            committed => committed,
+        };
+        match segments {
             Ok(segments) => self.record(mark, segments, then).await,
             Err(error) => Err(self.end_with(error.into()).await),
         }
+    }
+
+    /// An only segment is what becomes the original itself, and an original is nobody's to write to: where this
+    /// request adds nothing to another's, it makes a copy.
+    async fn own_only_segment(&self) -> Result<Vec<Segment>, ObjectError> {
+        let [only] = &*self.foreign else { return Ok(Vec::new()) };
+        let segment = Segment { key: self.at.key(only.seq), ..only.clone() };
+        self.uploads.parts.objects.concatenate(&self.foreign, &segment.key).await?;
+        Ok(vec![segment])
     }
 
     async fn record(&mut self, mark: Mark, segments: Vec<Segment>, then: Then) -> Result<(), UploadError> {
         let settings = &self.uploads.parts.settings.uploads;
         let now = self.uploads.parts.now();
         let ttl = Duration::from_secs(settings.ttl_s);
+        if !segments.is_empty() {
+            self.foreign.clear();
+        }
         let command = RecordAppend {
             id: self.upload.id,
             writer: self.writer,
@@ -152,7 +174,8 @@ impl Append<'_> {
             segments,
             hash_state: mark.hash.state(),
             sha256: mark.hash.digest(),
-            goes_on: then == Then::GoOn,
+            // Who added nothing leaves the last segment to whoever may still write to it.
+            goes_on: then == Then::GoOn || !self.foreign.is_empty(),
             quota_bytes: settings.quota_bytes,
             expires_at: now.plus(ttl).min(self.upload.created_at.plus(ttl.saturating_mul(LONGEST_LIFE))),
         };

@@ -78,7 +78,7 @@ pub trait StagingWriter: fmt::Debug + Send {
 
 impl StartAt {
     /// The key of a new segment.
-    fn key(&self, seq: u32) -> String {
+    pub(crate) fn key(&self, seq: u32) -> String {
         format!("{}/{seq:05}-{}", self.prefix, hex::encode(self.nonce))
     }
 }
