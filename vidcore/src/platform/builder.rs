@@ -152,7 +152,7 @@ impl PlatformBuilder {
         self
     }
 
-    /// Where objects are kept. Default: `objects` in the data folder.
+    /// Where objects are kept. Default: as the settings say.
     #[must_use]
     pub fn objects(mut self, objects: Objects) -> Self {
         self.objects = Some(objects);
@@ -252,7 +252,7 @@ impl PlatformBuilder {
         };
         let objects = match self.objects.take() {
             Some(objects) => objects,
-            None => Objects::local(&self.settings.data_dir.join("objects"))?,
+            None => self.settings.open_objects(&self.settings.storage).await?,
         };
         let transcoder = match self.transcoder.take() {
             Some(transcoder) => Choice::made(transcoder, "the program chose it"),

@@ -22,6 +22,8 @@ pub mod rate_limit;
 pub mod redis;
 #[cfg(feature = "sqlite")]
 pub mod renditions;
+#[cfg(feature = "s3")]
+pub mod s3;
 pub mod stepped;
 #[cfg(feature = "sqlite")]
 pub mod store;
@@ -33,6 +35,8 @@ pub mod videos;
 
 #[cfg(all(feature = "sqlite", feature = "redis"))]
 pub use redis::TestRedis;
+#[cfg(feature = "s3")]
+pub use s3::TestS3;
 #[cfg(feature = "sqlite")]
 pub use store::TestStore;
 
