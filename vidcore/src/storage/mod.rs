@@ -8,6 +8,7 @@ use crate::invalid::FieldProblem;
 use crate::media::{NewObject, Source};
 use crate::store::{Causes, Fence, Outcome, StoreError};
 
+pub mod moving;
 pub mod objects;
 pub mod playback_token;
 pub mod service;

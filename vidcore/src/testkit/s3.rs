@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
-use futures_util::stream;
+use futures_util::stream::{self, StreamExt};
 use http_body_util::{BodyExt, StreamBody};
 pub use hyper::Method;
 use hyper::body::{Frame, Incoming};
@@ -46,7 +46,7 @@ pub enum Fault {
     CutBody,
     /// It is carried out, and the line breaks before the answer.
     LoseAnswer,
-    /// No answer comes; nothing is carried out.
+    /// Nothing happens until [`TestS3::release`]; then it is carried out.
     Hang,
 }
 
@@ -65,6 +65,7 @@ struct Control {
     always: Option<Fault>,
     /// Method, path and query of all requests so far.
     seen: Vec<(Method, String)>,
+    released: CancellationToken,
 }
 
 /// A server on a loopback port with one bucket. It ends with the value.
@@ -145,6 +146,11 @@ impl TestS3 {
         self.control().always = fault;
     }
 
+    /// Lets all requests go on that hang.
+    pub fn release(&self) {
+        std::mem::take(&mut self.control().released).cancel();
+    }
+
     /// How many requests of `method` there were whose path and query contain `part`.
     pub fn requests(&self, method: &Method, part: &str) -> usize {
         self.control().seen.iter().filter(|(seen, target)| seen == method && target.contains(part)).count()
@@ -206,14 +212,14 @@ async fn answer(
     service: S3Service,
     control: Arc<Mutex<Control>>,
 ) -> Result<Response<Body>, Broken> {
-    let fault = lock(&control).fault_of(&request);
+    let (fault, released) = lock(&control).fault_of(&request);
     match fault {
         Some(Fault::Refuse(status, code)) => {
             // The request is taken in first: an answer before its end is another fault.
             let _ = request.into_body().collect().await;
             return Ok(refusal(status, code));
         }
-        Some(Fault::Hang) => std::future::pending::<()>().await,
+        Some(Fault::Hang) => released.cancelled().await,
         _ => {}
     }
     let response = hyper::service::Service::call(&service, request).await.map_err(|_| Broken)?;
@@ -225,11 +231,12 @@ async fn answer(
 }
 
 impl Control {
-    fn fault_of(&mut self, request: &Request<Incoming>) -> Option<Fault> {
+    fn fault_of(&mut self, request: &Request<Incoming>) -> (Option<Fault>, CancellationToken) {
         let (method, target) = (request.method().clone(), request.uri().to_string());
         let met = self.planned.iter().position(|plan| plan.method == method && target.contains(&plan.part));
         self.seen.push((method, target));
-        self.always.or_else(|| met.and_then(|at| self.planned.remove(at)).map(|plan| plan.fault))
+        let planned = met.and_then(|at| self.planned.remove(at)).map(|plan| plan.fault);
+        (self.always.or(planned), self.released.clone())
     }
 }
 
@@ -247,7 +254,9 @@ fn refusal(status: u16, code: &str) -> Response<Body> {
 /// The first half of the body, under the length of all of it.
 async fn cut(response: Response<Body>) -> Response<Body> {
     let (head, body) = response.into_parts();
-    let bytes = body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
-    let half: Result<_, Broken> = Ok(Frame::data(bytes.slice(..bytes.len() / 2)));
-    Response::from_parts(head, Body::http_body_unsync(StreamBody::new(stream::iter([half, Err(Broken)]))))
+    let bytes = BodyExt::collect(body).await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
+    let half = Ok(Frame::data(bytes.slice(..bytes.len() / 2)));
+    // Once nothing more comes at once, hyper sends what it has.
+    let end = stream::once(tokio::task::yield_now()).map(|()| Err(Broken));
+    Response::from_parts(head, Body::http_body_unsync(StreamBody::new(stream::iter([half]).chain(end))))
 }
