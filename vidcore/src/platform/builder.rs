@@ -5,6 +5,7 @@ mod choosing;
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};
+#[cfg(feature = "sqlite")]
 use std::time::Duration;
 
 use crate::auth::Auth;

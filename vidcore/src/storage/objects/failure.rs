@@ -27,6 +27,7 @@ struct Refused(#[source] object_store::Error);
 struct NoBucket(#[source] object_store::Error);
 
 /// Whether an error lies with the settings, so that it will be the same tomorrow.
+#[cfg(feature = "s3")]
 pub(super) fn is_lasting(error: &ObjectError) -> bool {
     let ObjectError::Unavailable { source, .. } = error else { return false };
     source.is::<Refused>() || source.is::<NoBucket>()
