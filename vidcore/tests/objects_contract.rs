@@ -4,6 +4,9 @@ use vidcore::testkit::objects::ObjectHarness;
 
 vidcore::objects_contract!(local, super::ObjectHarness::local());
 vidcore::objects_contract!(memory, super::ObjectHarness::memory());
+vidcore::objects_contract!(moving, super::ObjectHarness::moving());
+#[cfg(feature = "s3")]
+vidcore::objects_contract!(s3, super::ObjectHarness::s3());
 
 #[tokio::test]
 async fn a_file_whose_name_can_be_no_key_hides_no_other() {

@@ -1,12 +1,15 @@
 //! Opening a platform: the one place where back ends are chosen.
 
-use std::num::NonZeroU32;
+mod checks;
+mod choosing;
+
 use std::path::Path;
 use std::sync::{Arc, Mutex};
+#[cfg(feature = "sqlite")]
 use std::time::Duration;
 
 use crate::auth::Auth;
-use crate::cache::{CacheTier, Caches, MemoryCache, SharedTier};
+use crate::cache::{CacheTier, Caches};
 use crate::catalog::Catalog;
 use crate::catalog::popularity::buffer::ViewBuffer;
 use crate::clock::{Clock, SystemClock};
@@ -15,7 +18,6 @@ use crate::housekeeping::HOUSEKEEPING_QUEUE;
 use crate::jobs::Jobs;
 use crate::jobs::cron::CronEntry;
 use crate::jobs::dispatcher::{Dispatcher, LocalDispatcher};
-use crate::jobs::retry::RetryPolicy;
 use crate::jobs::worker::{AnnounceJobs, Handlers, JobHandler, Worker, WorkerOptions, WorkerParts};
 use crate::jobs::{MEDIA_QUEUE, QueueName, UPLOADS_QUEUE, VIDEO_QUEUE};
 use crate::keys::{KeyError, KeyRing};
@@ -30,9 +32,8 @@ use crate::page::CursorCodec;
 use crate::platform::caches::{CacheMaker, PointReads};
 use crate::platform::parts::Parts;
 use crate::platform::redis::RedisParts;
-use crate::platform::settings::{CacheChoice, LimitsChoice, RateLimitSettings, WorkerSettings};
 use crate::platform::{Inner, Links, Platform, Running, Settings};
-use crate::rate_limit::{FallbackRateLimit, LimitConfigError, Limiter, MemoryRateLimit, RateLimit, Shares};
+use crate::rate_limit::{LimitConfigError, Limiter, RateLimit};
 use crate::storage::objects::ObjectError;
 use crate::storage::verify::{GIVE_UP_UPLOAD, GiveUpUpload, VERIFY_UPLOAD, VerifyUpload};
 use crate::storage::{Objects, Uploads};
@@ -152,7 +153,7 @@ impl PlatformBuilder {
         self
     }
 
-    /// Where objects are kept. Default: `objects` in the data folder.
+    /// Where objects are kept. Default: as the settings say.
     #[must_use]
     pub fn objects(mut self, objects: Objects) -> Self {
         self.objects = Some(objects);
@@ -233,9 +234,9 @@ impl PlatformBuilder {
     /// # Errors
     /// [`OpenError`]; nothing is left running then.
     pub async fn open(mut self) -> Result<Platform, OpenError> {
-        let options = worker_options(&self.settings.worker)?;
+        let options = checks::worker_options(&self.settings.worker)?;
         self.check_jobs()?;
-        check_limits(&self.settings.rate_limits)?;
+        checks::check_limits(&self.settings.rate_limits)?;
         make_data_folder(&self.settings.data_dir).map_err(OpenError::Folder)?;
         self.redis = RedisParts::open(&self.settings, &self.entropy)?;
         let chosen = self.own_dispatcher.take().or_else(|| self.redis.as_ref().and_then(RedisParts::dispatcher));
@@ -252,7 +253,7 @@ impl PlatformBuilder {
         };
         let objects = match self.objects.take() {
             Some(objects) => objects,
-            None => Objects::local(&self.settings.data_dir.join("objects"))?,
+            None => self.settings.open_objects(&self.settings.storage).await?,
         };
         let transcoder = match self.transcoder.take() {
             Some(transcoder) => Choice::made(transcoder, "the program chose it"),
@@ -308,50 +309,6 @@ impl PlatformBuilder {
     async fn open_keys(&self) -> Result<KeyRing, OpenError> {
         let folder = self.settings.data_dir.join("keys");
         Ok(KeyRing::open(&folder, Arc::clone(&self.clock), Arc::clone(&self.entropy))?)
-    }
-
-    fn shared_tier(&mut self) -> Result<Option<SharedTier>, OpenError> {
-        let settings = &self.settings.cache;
-        if settings.redis_timeout_ms == 0 || settings.bypass_loads == 0 {
-            let setting = if settings.bypass_loads == 0 { "cache.bypass_loads" } else { "cache.redis_timeout_ms" };
-            return Err(OpenError::Setting { setting, message: "at least 1".to_owned() });
-        }
-        let redis = |parts: &mut Self| match &mut parts.redis {
-            Some(redis) => redis.cache(&parts.settings, &parts.clock),
-            None => Err(OpenError::Setting { setting: "cache.tier", message: "`redis` needs redis.url".to_owned() }),
-        };
-        let (choice, max_bytes, bypass_loads) = (settings.tier, settings.max_bytes, settings.bypass_loads as usize);
-        let tier = match (self.cache_tier.take(), choice) {
-            (Some(own), _) => own,
-            (None, CacheChoice::Redis) => redis(self)?,
-            (None, CacheChoice::Auto) if self.redis.is_some() => redis(self)?,
-            (None, CacheChoice::Auto | CacheChoice::None) => return Ok(None),
-            (None, CacheChoice::Memory) => Arc::new(MemoryCache::new(max_bytes, Arc::clone(&self.clock))),
-        };
-        Ok(Some(SharedTier::new(tier, bypass_loads)))
-    }
-
-    fn limiter(&mut self, keys: &KeyRing) -> Result<Limiter, OpenError> {
-        let back_end = match self.rate_limit.take() {
-            Some(own) => own,
-            None => self.built_in_rate_limit(keys)?,
-        };
-        Ok(Limiter::new(back_end, &self.settings.rate_limits)?)
-    }
-
-    /// Governor, alone or for when Redis is away.
-    fn built_in_rate_limit(&mut self, keys: &KeyRing) -> Result<Arc<dyn RateLimit>, OpenError> {
-        let settings = &self.settings.rate_limits;
-        let shares = Shares { usual: settings.away_percent, login: settings.away_login_percent };
-        let memory: Arc<dyn RateLimit> = Arc::new(MemoryRateLimit::new(Arc::clone(&self.clock)));
-        match &mut self.redis {
-            Some(redis) if settings.back_end != LimitsChoice::Memory => {
-                let shared = redis.rate_limit(settings, keys, &self.clock);
-                let shared = shared.map_err(|error| OpenError::Redis(error.into()))?;
-                Ok(Arc::new(FallbackRateLimit::new(shared, memory, shares)))
-            }
-            _ => Ok(memory),
-        }
     }
 
     /// One worker for what may take hours, one for what takes moments and one that keeps house: no upload
@@ -519,49 +476,6 @@ fn assemble(
             parts,
         }),
     }
-}
-
-fn worker_options(settings: &WorkerSettings) -> Result<WorkerOptions, OpenError> {
-    if settings.concurrency == 0 {
-        return Err(OpenError::Setting { setting: "worker.concurrency", message: "at least 1".to_owned() });
-    }
-    if settings.short_concurrency == 0 {
-        return Err(OpenError::Setting { setting: "worker.short_concurrency", message: "at least 1".to_owned() });
-    }
-    if settings.max_attempts == 0 {
-        return Err(OpenError::Setting { setting: "worker.max_attempts", message: "at least 1".to_owned() });
-    }
-    if settings.heartbeat_ms == 0 || settings.heartbeat_ms > settings.lease_ms / 3 {
-        let message = format!("between 1 and a third of worker.lease_ms ({})", settings.lease_ms / 3);
-        return Err(OpenError::Setting { setting: "worker.heartbeat_ms", message });
-    }
-    Ok(WorkerOptions {
-        concurrency: settings.concurrency,
-        lease: Duration::from_millis(settings.lease_ms),
-        heartbeat: Duration::from_millis(settings.heartbeat_ms),
-        sweep: Duration::from_millis(settings.sweep_ms.max(1)),
-        grace: Duration::from_millis(settings.grace_ms),
-        per_owner: NonZeroU32::new(settings.max_running_per_owner),
-        retry: RetryPolicy {
-            base: Duration::from_millis(settings.retry_base_ms),
-            cap: Duration::from_millis(settings.retry_cap_ms),
-        },
-    })
-}
-
-/// Numbers that the limiter itself does not look at.
-fn check_limits(settings: &RateLimitSettings) -> Result<(), OpenError> {
-    let refuse = |setting, message: &str| Err(OpenError::Setting { setting, message: message.to_owned() });
-    if settings.redis_timeout_ms == 0 {
-        return refuse("rate_limits.redis_timeout_ms", "at least 1");
-    }
-    if !(1..=100).contains(&settings.away_percent) {
-        return refuse("rate_limits.away_percent", "between 1 and 100");
-    }
-    if !(1..=100).contains(&settings.away_login_percent) {
-        return refuse("rate_limits.away_login_percent", "between 1 and 100");
-    }
-    Ok(())
 }
 
 /// Makes a data folder that only its owner can enter, if it is not there yet: it holds keys and

@@ -36,6 +36,7 @@ mod housekeeping;
 pub mod links;
 #[cfg(feature = "sqlite")]
 mod listener;
+mod objects;
 pub(crate) mod parts;
 mod redis;
 mod secret;

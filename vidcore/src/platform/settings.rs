@@ -6,7 +6,10 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+mod storage;
+
 pub use crate::platform::secret::Secret;
+pub use storage::{FallbackChoice, FallbackSettings, S3Settings, StorageChoice, StorageProblem, StorageSettings};
 
 /// Everything that can be set, by part.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -23,6 +26,8 @@ pub struct Settings {
     pub auth: AuthSettings,
     /// The catalog.
     pub catalog: CatalogSettings,
+    /// Where objects are kept.
+    pub storage: StorageSettings,
     /// Uploads.
     pub uploads: UploadSettings,
     /// Playback tokens.
@@ -51,6 +56,7 @@ impl Default for Settings {
             sqlite: SqliteSettings::default(),
             auth: AuthSettings::default(),
             catalog: CatalogSettings::default(),
+            storage: StorageSettings::default(),
             uploads: UploadSettings::default(),
             playback: PlaybackSettings::default(),
             media: MediaSettings::default(),

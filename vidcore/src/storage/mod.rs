@@ -10,6 +10,7 @@ use crate::store::{Causes, Fence, Outcome, StoreError};
 
 pub mod checksum;
 mod ingest;
+pub mod moving;
 pub mod objects;
 pub mod playback_token;
 pub mod resumable;

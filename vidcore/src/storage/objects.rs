@@ -3,8 +3,15 @@
 //! Keys are made by this crate alone (`staging/…`, `originals/…`, `renditions/…`), never of a user's
 //! text. Content type, hash and size live in rows, not in attributes of the object store.
 
-use std::fs::File;
-use std::io::{ErrorKind, Seek, SeekFrom};
+pub(crate) mod failure;
+mod fallback;
+mod listing;
+mod reading;
+#[cfg(feature = "s3")]
+mod s3;
+pub(crate) mod sink;
+
+use std::io::ErrorKind;
 use std::ops::Range;
 use std::path::{Path as FilePath, PathBuf};
 use std::sync::Arc;
@@ -16,10 +23,13 @@ use futures_util::{Stream, StreamExt, TryStreamExt};
 use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
 use object_store::path::Path;
-use object_store::{GetOptions, GetResultPayload, ObjectStore, ObjectStoreExt, WriteMultipart};
+use object_store::{GetOptions, ObjectStore, ObjectStoreExt};
 use tokio::sync::Semaphore;
 use tokio_util::io::ReaderStream;
 
+use self::failure::failure;
+pub(crate) use self::failure::io_failure;
+use self::sink::Sink;
 use crate::storage::Segment;
 use crate::storage::staging::{FileStaging, ObjectStaging, RunningHash, Staging};
 use crate::store::BoxError;
@@ -32,9 +42,6 @@ const PART_SIZE: usize = 5 << 20;
 
 /// Size of a part where nothing demands more.
 const LOCAL_PART_SIZE: usize = 1 << 20;
-
-/// Parts of one object written at once.
-pub(crate) const PARTS_IN_FLIGHT: usize = 2;
 
 /// Bytes read from a local file at a time.
 const READ_SIZE: usize = 256 << 10;
@@ -95,6 +102,14 @@ pub type ObjectBytes = BoxStream<'static, Result<Bytes, ObjectError>>;
 pub struct Objects {
     store: Arc<dyn ObjectStore>,
     part_size: usize,
+    /// How many parts an object may have: parts of large ones are larger.
+    most_parts: Option<u64>,
+    /// The largest object that the back end copies by itself.
+    copy_limit: Option<u64>,
+    /// Whether an object of one part is put with one request.
+    holds_small: bool,
+    /// Where objects are looked for that are not here.
+    fallback: Option<Arc<Objects>>,
     /// The folder of a local back end, for hard links instead of copies.
     root: Option<PathBuf>,
     hashing: Arc<Semaphore>,
@@ -124,7 +139,22 @@ impl Objects {
     /// Objects in any other back end.
     pub fn new(store: Arc<dyn ObjectStore>) -> Self {
         let permits = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        Self { store, part_size: PART_SIZE, root: None, hashing: Arc::new(Semaphore::new(permits)) }
+        Self {
+            store,
+            part_size: PART_SIZE,
+            most_parts: None,
+            copy_limit: None,
+            holds_small: false,
+            fallback: None,
+            root: None,
+            hashing: Arc::new(Semaphore::new(permits)),
+        }
+    }
+
+    /// Has larger objects copied through this process when they are renamed. Default: as the back end needs it.
+    #[must_use]
+    pub fn with_copy_limit(self, bytes: u64) -> Self {
+        Self { copy_limit: Some(bytes), ..self }
     }
 
     /// How many may hash at once.
@@ -155,27 +185,34 @@ impl Objects {
         limit: u64,
     ) -> Result<Written, WriteError> {
         const OPERATION: &str = "write an object";
-        let upload = self.store.put_multipart(&path(key)?).await.map_err(|error| failure(OPERATION, error))?;
-        let mut sink = WriteMultipart::new_with_chunk_size(upload, self.part_size);
-        let fed = self.feed(&mut sink, &mut stream, limit).await;
-        match fed {
+        let (store, path, part_size) = (Arc::clone(&self.store), path(key)?, self.part_size_for(limit));
+        let mut sink = if self.holds_small {
+            Sink::held(store, path, part_size)
+        } else {
+            Sink::parts(store, path, part_size).await.map_err(|error| failure(OPERATION, error))?
+        };
+        match self.feed(&mut sink, &mut stream, limit).await {
             Ok(written) => {
                 sink.finish().await.map_err(|error| failure(OPERATION, error))?;
                 Ok(written)
             }
             Err(error) => {
-                // The first error is the one to tell; parts that stay behind are invisible.
-                if let Err(left) = sink.abort().await {
-                    tracing::warn!(error = %left, "parts of a broken write were left behind");
-                }
+                sink.abort().await;
                 Err(error)
             }
         }
     }
 
+    /// Parts of a long object are larger where their number is bounded; where the length is not known they are
+    /// not, and 48 GiB is the most there can be.
+    fn part_size_for(&self, limit: u64) -> usize {
+        let needed = self.most_parts.filter(|_| limit < u64::MAX).map_or(0, |most| limit.div_ceil(most));
+        usize::try_from(needed).unwrap_or(usize::MAX).max(self.part_size)
+    }
+
     async fn feed(
         &self,
-        sink: &mut WriteMultipart,
+        sink: &mut Sink,
         stream: &mut (impl Stream<Item = Result<Bytes, BoxError>> + Send + Unpin),
         limit: u64,
     ) -> Result<Written, WriteError> {
@@ -193,12 +230,10 @@ impl Objects {
                 batch.push(bytes);
             }
             if batched >= HASH_BATCH || (ended && batched > 0) {
-                (hash, batch) = self.hash(hash, batch).await;
-                for bytes in batch.drain(..) {
-                    sink.put(bytes);
-                }
+                let hashed;
+                (hash, hashed) = self.hash(hash, std::mem::take(&mut batch)).await;
                 batched = 0;
-                sink.wait_for_capacity(PARTS_IN_FLIGHT).await.map_err(|error| failure("write an object", error))?;
+                sink.put(hashed).await.map_err(|error| failure("write an object", error))?;
             }
             if ended {
                 return Ok(Written { size_bytes, sha256: digest(hash) });
@@ -224,17 +259,52 @@ impl Objects {
     /// # Errors
     /// As [`WriteError`] says.
     pub async fn put_file(&self, key: &str, file: &FilePath) -> Result<Written, WriteError> {
-        let file = tokio::fs::File::open(file).await.map_err(|error| WriteError::Source(error.into()))?;
+        let unreadable = |error: std::io::Error| WriteError::Source(error.into());
+        let file = tokio::fs::File::open(file).await.map_err(unreadable)?;
+        let size_bytes = file.metadata().await.map_err(unreadable)?.len();
         let stream = ReaderStream::with_capacity(file, READ_SIZE).map_err(BoxError::from);
-        self.write(key, stream, u64::MAX).await
+        self.write(key, stream, size_bytes).await
     }
 
-    /// Gives an object another key, replacing what has it. On a local disk this is one rename.
+    /// Gives an object another key, replacing what has it. On a local disk this is one rename; elsewhere a copy,
+    /// whatever the size, and the object goes from its old key only when it stands whole under the new one.
     ///
     /// # Errors
     /// [`ObjectError`].
     pub async fn rename(&self, from: &str, to: &str) -> Result<(), ObjectError> {
+        match self.rename_here(from, to).await {
+            Err(ObjectError::NotFound) => self.rename_from_fallback(from, to).await,
+            Ok(()) => self.delete_in_fallback(from).await,
+            failed => failed,
+        }
+    }
+
+    async fn rename_here(&self, from: &str, to: &str) -> Result<(), ObjectError> {
+        if let Some(limit) = self.copy_limit {
+            let size_bytes = self.size_here(from).await?.ok_or(ObjectError::NotFound)?;
+            if size_bytes > limit {
+                self.copy_from(self, from, to).await?;
+                return self.delete_here(from).await;
+            }
+        }
         self.store.rename(&path(from)?, &path(to)?).await.map_err(|error| failure("rename an object", error))
+    }
+
+    /// Copies an object of `source` through this process, part by part, and checks its length.
+    ///
+    /// # Errors
+    /// [`ObjectError`]; then nothing has the key `to` that had it not before.
+    pub async fn copy_from(&self, source: &Self, from: &str, to: &str) -> Result<Written, ObjectError> {
+        const OPERATION: &str = "copy an object";
+        let size_bytes = source.size(from).await?.ok_or(ObjectError::NotFound)?;
+        let stream = source.read(from, None).await?.map_err(BoxError::from);
+        let unlike = |source: BoxError| ObjectError::Unavailable { operation: OPERATION, source };
+        match self.write(to, stream, size_bytes).await {
+            Ok(written) => Ok(written),
+            Err(WriteError::Object(error)) => Err(error),
+            Err(WriteError::Source(error)) => Err(unlike(error)),
+            Err(error @ WriteError::TooLong { .. }) => Err(unlike(error.into())),
+        }
     }
 
     /// The object's size in bytes; `None` if there is none.
@@ -242,6 +312,14 @@ impl Objects {
     /// # Errors
     /// [`ObjectError::Unavailable`].
     pub async fn size(&self, key: &str) -> Result<Option<u64>, ObjectError> {
+        match (self.size_here(key).await?, &self.fallback) {
+            (None, Some(fallback)) => fallback.size_here(key).await,
+            (found, _) => Ok(found),
+        }
+    }
+
+    /// The same without the fallback.
+    pub(crate) async fn size_here(&self, key: &str) -> Result<Option<u64>, ObjectError> {
         let Ok(path) = path(key) else { return Ok(None) };
         match self.store.head(&path).await {
             Ok(meta) => Ok(Some(meta.size)),
@@ -311,23 +389,18 @@ impl Objects {
     /// # Errors
     /// [`ObjectError`]; an error after the first byte comes through the stream.
     pub async fn read(&self, key: &str, range: Option<Range<u64>>) -> Result<ObjectBytes, ObjectError> {
-        const OPERATION: &str = "read an object";
-        let options = GetOptions { range: range.map(Into::into), ..GetOptions::default() };
-        let result = self.store.get_opts(&path(key)?, options).await.map_err(|error| failure(OPERATION, error))?;
-        let range = result.range.clone();
-        match result.payload {
-            // The store's own stream reads files 8 KiB at a time, each read a hop to another thread.
-            GetResultPayload::File(file, _) => {
-                let file = tokio::task::spawn_blocking(move || seek(file, range.start))
-                    .await
-                    .map_err(|error| ObjectError::Unavailable { operation: OPERATION, source: error.into() })??;
-                let mut file = tokio::fs::File::from_std(file);
-                file.set_max_buf_size(READ_SIZE);
-                let part = tokio::io::AsyncReadExt::take(file, range.end - range.start);
-                Ok(ReaderStream::with_capacity(part, READ_SIZE).map_err(|error| io_failure(OPERATION, error)).boxed())
-            }
-            GetResultPayload::Stream(stream) => Ok(stream.map_err(|error| failure(OPERATION, error)).boxed()),
+        match (self.read_here(key, range.clone()).await, &self.fallback) {
+            (Err(ObjectError::NotFound), Some(fallback)) => fallback.read_here(key, range).await,
+            (read, _) => read,
         }
+    }
+
+    async fn read_here(&self, key: &str, range: Option<Range<u64>>) -> Result<ObjectBytes, ObjectError> {
+        // Services read offsets as signed numbers.
+        let range = range.map(|range| (range.start..range.end.min(i64::MAX as u64)).into());
+        let options = GetOptions { range, ..GetOptions::default() };
+        let result = self.store.get_opts(&path(key)?, options).await.map_err(|error| failure("read an object", error));
+        reading::bytes_of(result?).await
     }
 
     /// Makes an object available as the file `to`, which must not exist: a hard link where the back
@@ -337,10 +410,12 @@ impl Objects {
     /// [`ObjectError`].
     pub async fn materialize(&self, key: &str, to: &FilePath) -> Result<(), ObjectError> {
         const OPERATION: &str = "fetch an object";
-        if let Some(root) = &self.root
-            && tokio::fs::hard_link(root.join(path(key)?.as_ref()), to).await.is_ok()
-        {
-            return Ok(());
+        for here in std::iter::once(self).chain(self.fallback.as_deref()) {
+            if let Some(root) = &here.root
+                && tokio::fs::hard_link(root.join(path(key)?.as_ref()), to).await.is_ok()
+            {
+                return Ok(());
+            }
         }
         let mut bytes = self.read(key, None).await?;
         // Never truncates a file that is there: it may be a hard link to this very object.
@@ -358,6 +433,12 @@ impl Objects {
     /// # Errors
     /// [`ObjectError::Unavailable`].
     pub async fn delete(&self, key: &str) -> Result<(), ObjectError> {
+        // The old place first: what is gone here alone would be found there again.
+        self.delete_in_fallback(key).await?;
+        self.delete_here(key).await
+    }
+
+    async fn delete_here(&self, key: &str) -> Result<(), ObjectError> {
         match self.store.delete(&path(key)?).await {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
             Err(error) => Err(failure("delete an object", error)),
@@ -369,8 +450,15 @@ impl Objects {
     /// # Errors
     /// [`ObjectError::Unavailable`].
     pub async fn delete_under(&self, prefix: &str) -> Result<(), ObjectError> {
-        for key in self.keys_under(prefix).await? {
-            self.delete(&key).await?;
+        for here in self.fallback.as_deref().into_iter().chain([self]) {
+            here.delete_under_here(prefix).await?;
+        }
+        Ok(())
+    }
+
+    async fn delete_under_here(&self, prefix: &str) -> Result<(), ObjectError> {
+        for key in self.list_under(prefix).await? {
+            self.delete_here(&key).await?;
         }
         // A killed process leaves the temporary file of its write, which the store itself hides.
         if let Some(root) = &self.root {
@@ -386,48 +474,7 @@ impl Objects {
 
     /// Whether broken writes leave files here that no key leads to.
     pub(crate) fn hides_broken_writes(&self) -> bool {
-        self.root.is_some()
-    }
-
-    /// The folders right under `prefix/`, as prefixes of their own, whether or not an object is in them.
-    ///
-    /// # Errors
-    /// [`ObjectError::Unavailable`].
-    pub async fn folders(&self, prefix: &str) -> Result<Vec<String>, ObjectError> {
-        let listed = self.store.list_with_delimiter(Some(&path(prefix)?)).await;
-        match listed.map_err(|error| failure("list folders", error)) {
-            Ok(listed) => Ok(listed.common_prefixes.into_iter().map(String::from).collect()),
-            Err(ObjectError::NotFound) => Ok(Vec::new()),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// The keys of all objects, one after the other, in no order.
-    pub fn keys(&self) -> BoxStream<'static, Result<String, ObjectError>> {
-        self.list(None).boxed()
-    }
-
-    /// A file whose name can be no key was not put by this program, and must not hide the others.
-    fn list(&self, prefix: Option<&Path>) -> impl Stream<Item = Result<String, ObjectError>> + Send + 'static {
-        self.store.list(prefix).filter_map(|listed| {
-            std::future::ready(match listed {
-                Ok(meta) => Some(Ok(meta.location.to_string())),
-                Err(object_store::Error::InvalidPath { source }) => {
-                    tracing::warn!(error = %source, "a file among the objects has a name that can be no key");
-                    None
-                }
-                Err(error) => Some(Err(failure("list objects", error))),
-            })
-        })
-    }
-
-    /// The keys of every object under `prefix/`, or of all with an empty prefix.
-    ///
-    /// # Errors
-    /// [`ObjectError::Unavailable`].
-    pub async fn keys_under(&self, prefix: &str) -> Result<Vec<String>, ObjectError> {
-        let prefix = (!prefix.is_empty()).then(|| path(prefix)).transpose()?;
-        self.list(prefix.as_ref()).try_collect().await
+        std::iter::once(self).chain(self.fallback.as_deref()).any(|here| here.root.is_some())
     }
 }
 
@@ -438,36 +485,6 @@ pub(crate) fn path(key: &str) -> Result<Path, ObjectError> {
 
 fn digest(hash: Context) -> [u8; 32] {
     hash.finish().as_ref().try_into().expect("SHA-256 is 32 bytes long")
-}
-
-fn seek(mut file: File, to: u64) -> Result<File, ObjectError> {
-    file.seek(SeekFrom::Start(to)).map_err(|error| io_failure("seek in an object", error))?;
-    Ok(file)
-}
-
-pub(crate) fn io_failure(operation: &'static str, error: std::io::Error) -> ObjectError {
-    match error.kind() {
-        ErrorKind::NotFound => ObjectError::NotFound,
-        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => ObjectError::Full(error),
-        _ => ObjectError::Unavailable { operation, source: error.into() },
-    }
-}
-
-pub(crate) fn failure(operation: &'static str, error: object_store::Error) -> ObjectError {
-    if matches!(error, object_store::Error::NotFound { .. }) {
-        return ObjectError::NotFound;
-    }
-    // A full disk is an I/O error somewhere down the chain.
-    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&error);
-    while let Some(next) = cause {
-        if let Some(io) = next.downcast_ref::<std::io::Error>()
-            && matches!(io.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
-        {
-            return ObjectError::Full(std::io::Error::new(io.kind(), error.to_string()));
-        }
-        cause = next.source();
-    }
-    ObjectError::Unavailable { operation, source: error.into() }
 }
 
 /// The SHA-256 of bytes in memory.

@@ -22,6 +22,8 @@ pub mod rate_limit;
 pub mod redis;
 #[cfg(feature = "sqlite")]
 pub mod renditions;
+#[cfg(feature = "s3")]
+pub mod s3;
 pub mod staging;
 pub mod stepped;
 #[cfg(feature = "sqlite")]
@@ -34,6 +36,8 @@ pub mod videos;
 
 #[cfg(all(feature = "sqlite", feature = "redis"))]
 pub use redis::TestRedis;
+#[cfg(feature = "s3")]
+pub use s3::TestS3;
 #[cfg(feature = "sqlite")]
 pub use store::TestStore;
 

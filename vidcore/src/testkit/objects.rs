@@ -16,6 +16,9 @@ pub struct ObjectHarness {
     pub objects: Objects,
     /// Holds the objects of a local back end, and the files they are fetched to.
     folder: tempfile::TempDir,
+    /// Holds the server that has the objects.
+    #[cfg(feature = "s3")]
+    server: Option<crate::testkit::TestS3>,
 }
 
 impl fmt::Debug for ObjectHarness {
@@ -29,13 +32,46 @@ impl ObjectHarness {
     pub async fn local() -> Option<Self> {
         let folder = tempfile::tempdir().expect("a temporary folder can be made");
         let objects = Objects::local(&folder.path().join("objects")).expect("a new folder can be used");
-        Some(Self { objects, folder })
+        Some(Self::of(objects, folder))
     }
 
     /// Objects in memory.
     pub async fn memory() -> Option<Self> {
         let folder = tempfile::tempdir().expect("a temporary folder can be made");
-        Some(Self { objects: Objects::memory(), folder })
+        Some(Self::of(Objects::memory(), folder))
+    }
+
+    /// Objects in a bucket, under a prefix.
+    #[cfg(feature = "s3")]
+    pub async fn s3() -> Option<Self> {
+        let folder = tempfile::tempdir().expect("a temporary folder can be made");
+        let server = crate::testkit::TestS3::start();
+        let settings = crate::platform::settings::S3Settings { prefix: "shared/by-many".into(), ..server.settings() };
+        let objects = Objects::s3(&settings).expect("the settings are usable");
+        Some(Self { server: Some(server), ..Self::of(objects, folder) })
+    }
+
+    /// Objects that are moving: what is not in memory yet is in files.
+    pub async fn moving() -> Option<Self> {
+        let Self { objects, folder, .. } = Self::local().await?;
+        Some(Self::of(Objects::memory().with_fallback(objects), folder))
+    }
+
+    fn of(objects: Objects, folder: tempfile::TempDir) -> Self {
+        Self {
+            objects,
+            folder,
+            #[cfg(feature = "s3")]
+            server: None,
+        }
+    }
+
+    /// Whether a write that came to nothing left something that no key leads to.
+    fn left_behind(&self) -> bool {
+        #[cfg(feature = "s3")]
+        return self.server.as_ref().is_some_and(|server| server.parts_left() > 0);
+        #[cfg(not(feature = "s3"))]
+        false
     }
 
     /// A folder for files that are no objects.
@@ -85,6 +121,12 @@ macro_rules! objects_contract {
                 deleting_is_repeatable,
                 deleting_under_a_prefix_spares_its_neighbours,
                 keys_are_listed_under_their_prefix,
+                keys_beyond_one_page_are_listed_each_once,
+                folders_are_listed_whole,
+                a_write_of_several_parts_that_breaks_leaves_no_parts,
+                a_renamed_object_replaces_what_had_its_key,
+                a_large_object_is_renamed_part_by_part,
+                a_copied_object_is_there_twice,
                 a_key_that_climbs_is_refused,
             );
         }
@@ -314,6 +356,78 @@ pub async fn keys_are_listed_under_their_prefix(h: &ObjectHarness) {
     assert_eq!(["renditions/v/1/index.m3u8", "renditions/v/1/init.mp4"], *h.keys("renditions/v/1").await);
     assert_eq!(3, h.keys("").await.len());
     assert!(h.keys("renditions/w").await.is_empty());
+}
+
+/// A service lists a thousand at a time.
+pub async fn keys_beyond_one_page_are_listed_each_once(h: &ObjectHarness) {
+    let mut expected: Vec<String> = (0..1005).map(|number| format!("renditions/v/1/{number:05}.m4s")).collect();
+    let put = stream::iter(expected.clone()).map(|key| async move { h.put(&key, b"x").await });
+    put.buffer_unordered(16).for_each(|_| std::future::ready(())).await;
+    expected.sort();
+    assert_eq!(expected, h.keys("renditions/v").await);
+    let mut all: Vec<String> = h.objects.keys().try_collect().await.expect("the back end answers");
+    all.sort();
+    assert_eq!(expected, all);
+    h.objects.delete_under("renditions/v").await.expect("the back end answers");
+    assert!(h.keys("").await.is_empty());
+}
+
+/// One below the prefix, and no objects among them.
+pub async fn folders_are_listed_whole(h: &ObjectHarness) {
+    for key in ["staging/a/1", "staging/a/2", "staging/b/deep/3", "staging/object", "originals/c/4"] {
+        h.put(key, b"x").await;
+    }
+    let mut folders = h.objects.folders("staging").await.expect("the back end answers");
+    folders.sort();
+    assert_eq!(["staging/a", "staging/b"], *folders);
+    assert!(h.objects.folders("renditions").await.expect("the back end answers").is_empty());
+}
+
+/// They would be paid for, and nobody would see them.
+pub async fn a_write_of_several_parts_that_breaks_leaves_no_parts(h: &ObjectHarness) {
+    let bytes = pattern(2 * LARGE);
+    assert!(h.objects.write("staging/u/broken", broken(&bytes), u64::MAX).await.is_err());
+    assert!(h.objects.write("staging/u/long", whole(&bytes), bytes.len() as u64 - 1).await.is_err());
+    assert!(!h.left_behind());
+    h.put("staging/u/whole", &bytes).await;
+    assert!(!h.left_behind());
+    assert_eq!(["staging/u/whole"], *h.keys("").await);
+}
+
+/// As a second attempt does.
+pub async fn a_renamed_object_replaces_what_had_its_key(h: &ObjectHarness) {
+    h.put("originals/v/u", b"of an earlier attempt").await;
+    h.put("staging/u/1", b"pinned").await;
+    h.objects.rename("staging/u/1", "originals/v/u").await.expect("it is there");
+    assert_eq!(["originals/v/u"], *h.keys("").await);
+    assert_eq!(b"pinned", &*h.get("originals/v/u", None).await.expect("it was renamed"));
+}
+
+/// Where a back end copies no object of that size by itself.
+pub async fn a_large_object_is_renamed_part_by_part(h: &ObjectHarness) {
+    let objects = h.objects.clone().with_copy_limit(1 << 20);
+    let (at_limit, above) = (pattern(1 << 20), pattern(2 * LARGE));
+    for (bytes, to) in [(&at_limit, "originals/v/small"), (&above, "originals/v/large")] {
+        let written = h.put("staging/u/1", bytes).await;
+        objects.rename("staging/u/1", to).await.expect("it is there");
+        assert_eq!(written, h.objects.measure(to).await.expect("it was renamed"));
+    }
+    assert_eq!(["originals/v/large", "originals/v/small"], *h.keys("").await);
+    let missing = objects.rename("staging/u/none", "originals/v/large").await;
+    assert!(matches!(missing, Err(ObjectError::NotFound)), "{missing:?}");
+    assert_eq!(Some(above.len() as u64), h.objects.size("originals/v/large").await.expect("the back end answers"));
+}
+
+/// From any back end into any other, measured on the way.
+pub async fn a_copied_object_is_there_twice(h: &ObjectHarness) {
+    let other = Objects::memory();
+    let written = h.put("originals/v/u", &pattern(LARGE)).await;
+    assert_eq!(written, other.copy_from(&h.objects, "originals/v/u", "copied").await.expect("it is there"));
+    assert_eq!(written, h.objects.copy_from(&other, "copied", "originals/v/back").await.expect("it is there"));
+    assert_eq!(written, h.objects.measure("originals/v/back").await.expect("it was copied"));
+    assert_eq!(["originals/v/back", "originals/v/u"], *h.keys("").await);
+    let missing = h.objects.copy_from(&other, "none", "originals/v/none").await;
+    assert!(matches!(missing, Err(ObjectError::NotFound)), "{missing:?}");
 }
 
 /// Keys are ours; should one ever not be, it reaches nothing.

@@ -10,6 +10,7 @@ mod openapi;
 mod output;
 mod printable;
 mod serve;
+mod storage;
 mod users;
 mod visit;
 
@@ -65,6 +66,9 @@ enum Command {
     /// Check everything that must always be true, and repair it: exits with 0 if all is sound, with 1 if
     /// something was found and not repaired, with 2 if it could not be checked
     Doctor(doctor::DoctorFlags),
+    /// Move objects to another place, while servers and workers run
+    #[command(subcommand)]
+    Storage(storage::StorageCommand),
     /// Print the OpenAPI document
     Openapi,
     /// Make, list and rotate keys
@@ -131,6 +135,10 @@ impl Cli {
             Command::Jobs(arguments) => {
                 let quiet = self.global.log_level.is_none().then_some("error");
                 jobs::run(Config::load(&sources.flag("log.level", quiet))?, arguments).await
+            }
+            Command::Storage(command) => {
+                let quiet = self.global.log_level.is_none().then_some("error");
+                storage::run(Config::load(&sources.flag("log.level", quiet))?, command).await
             }
             Command::Cache(command) => {
                 let quiet = self.global.log_level.is_none().then_some("error");

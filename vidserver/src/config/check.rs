@@ -82,6 +82,9 @@ fn platform(config: &Config, problems: &mut Vec<ConfigProblem>) {
     refuse(settings.worker.lease_ms > 3_600_000, "worker.lease_ms", "expected at most 3600000, an hour");
     refuse(settings.worker.max_attempts == 0, "worker.max_attempts", "expected at least 1");
     refuse(settings.housekeeping.collect_every_s == 0, "housekeeping.collect_every_s", "expected at least 1");
+    for (key, message) in settings.storage.problems() {
+        refuse(true, key, message);
+    }
     for (key, seconds) in [
         ("auth.access_ttl_s", settings.auth.access_ttl_s),
         ("auth.refresh_ttl_s", settings.auth.refresh_ttl_s),

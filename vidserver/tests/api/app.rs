@@ -52,6 +52,7 @@ pub(crate) struct TestAppBuilder {
     http: HttpSettings,
     clock: ManualClock,
     transcoder: Arc<dyn Transcoder>,
+    folder: Option<TempDir>,
 }
 
 /// Somebody who has signed up.
@@ -74,6 +75,12 @@ impl TestAppBuilder {
         self
     }
 
+    /// Goes on in a folder that has data already.
+    pub(crate) fn folder(mut self, folder: TempDir) -> Self {
+        self.folder = Some(folder);
+        self
+    }
+
     /// A transcoder on the clock of the test.
     pub(crate) fn transcoder(mut self, make: impl FnOnce(Arc<dyn Clock>) -> SimulatedTranscoder) -> Self {
         self.transcoder = Arc::new(make(Arc::new(self.clock.clone())));
@@ -87,7 +94,7 @@ impl TestAppBuilder {
     }
 
     pub(crate) async fn start(mut self) -> TestApp {
-        let folder = tempfile::tempdir().expect("a folder");
+        let folder = self.folder.unwrap_or_else(|| tempfile::tempdir().expect("a folder"));
         self.settings.data_dir = folder.path().join("data");
         let platform = Platform::builder(self.settings)
             .clock(Arc::new(self.clock.clone()))
@@ -113,7 +120,13 @@ impl TestApp {
         let clock = ManualClock::default();
         let transcoder =
             SimulatedTranscoder::builder(Arc::new(clock.clone())).encode_time(Duration::ZERO).steps(1).build();
-        TestAppBuilder { settings, http: HttpSettings::default(), clock, transcoder: Arc::new(transcoder) }
+        TestAppBuilder {
+            settings,
+            http: HttpSettings::default(),
+            clock,
+            transcoder: Arc::new(transcoder),
+            folder: None,
+        }
     }
 
     pub(crate) async fn start() -> Self {
@@ -122,12 +135,25 @@ impl TestApp {
 
     /// Stops the server and the platform, and holds what is left to every invariant.
     pub(crate) async fn finish(self) {
+        self.end().await;
+    }
+
+    /// The same, and hands over the folder.
+    pub(crate) async fn end(self) -> TempDir {
+        let platform = self.platform.clone();
+        let folder = self.end_unsound().await;
+        let examined = examine(&**platform.store(), platform.objects(), true).await;
+        let findings = examined.expect("an examination ends").findings;
+        assert!(findings.is_empty(), "{findings:?}");
+        folder
+    }
+
+    /// Stops the server and the platform, where a test has broken something for good.
+    pub(crate) async fn end_unsound(self) -> TempDir {
         self.stop.ask();
         bounded(self.run).await.expect("the server ends well");
         bounded(self.platform.shutdown()).await;
-        let examined = examine(&**self.platform.store(), self.platform.objects(), true).await;
-        let findings = examined.expect("an examination ends").findings;
-        assert!(findings.is_empty(), "{findings:?}");
+        self.folder
     }
 
     pub(crate) fn call(&self, method: Method, path: &str) -> Call<'_> {

@@ -1,0 +1,146 @@
+//! Objects in a bucket: from the upload to the last byte that plays, what goes wrong on the way, and the doctor.
+
+use serde_json::Value;
+use vidcore::doctor::{Check, Remedy};
+use vidcore::platform::Settings;
+use vidcore::platform::settings::StorageChoice;
+use vidcore::testkit::TestS3;
+use vidcore::testkit::media::MediaHarness;
+use vidcore::testkit::s3::{Fault, Method};
+
+use crate::app::{CLIP, TestApp, TestAppBuilder, text};
+
+/// Settings that keep objects in the bucket.
+pub(crate) fn in_bucket(server: &TestS3) -> impl FnOnce(&mut Settings) + use<> {
+    let bucket = server.settings();
+    move |settings| {
+        settings.storage.back_end = StorageChoice::S3;
+        settings.storage.s3 = bucket;
+    }
+}
+
+fn app(server: &TestS3) -> TestAppBuilder {
+    TestApp::builder().settings(in_bucket(server))
+}
+
+/// The public file of a video, whole and by ranges.
+pub(crate) async fn plays(app: &TestApp, video: &Value) {
+    let file = text(&video["playback"]["url"]);
+    assert_eq!(CLIP, app.get(file).send().await.expect(200).body);
+    let (last, middle) = (CLIP.len() - 1, CLIP.len() / 2);
+    for (from, to) in [(0, 0), (10, 19), (middle, last), (last, last)] {
+        let part = app.get(file).header("range", &format!("bytes={from}-{to}")).send().await.expect(206);
+        assert_eq!(CLIP[from..=to], part.body, "{from}-{to}");
+    }
+}
+
+/// The keys of all rows that begin so.
+async fn recorded(app: &TestApp, prefix: &str) -> Vec<String> {
+    let rows = app.platform.store().recorded_objects("", 500).await.expect("the database answers");
+    rows.into_iter().map(|row| row.key).filter(|key| key.starts_with(prefix)).collect()
+}
+
+#[tokio::test]
+async fn a_video_in_a_private_bucket_is_uploaded_processed_and_played_by_ranges() {
+    let server = TestS3::start();
+    let app = app(&server).start().await;
+    let ada = app.user("ada").await;
+    let video = app.ready(&ada, "A film", "public").await;
+    plays(&app, &video).await;
+    let keys = recorded(&app, "").await;
+    assert!(keys.iter().any(|key| key.starts_with("originals/")), "{keys:?}");
+    assert!(!app.folder.path().join("data/objects").exists());
+    for key in &keys {
+        assert!(server.file_of(key).exists(), "{key}");
+        // Whoever knows or guesses a key is refused by the bucket itself.
+        let anonymous = reqwest::get(server.url_of(key)).await.expect("the bucket answers");
+        assert_eq!(403, anonymous.status(), "{key}");
+    }
+    let listing = reqwest::get(server.url_of("")).await.expect("the bucket answers");
+    assert_eq!(403, listing.status());
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn bytes_that_the_bucket_does_not_take_are_503_or_507_and_may_be_sent_again() {
+    let server = TestS3::start();
+    let app = app(&server).start().await;
+    let ada = app.user("ada").await;
+    let draft = app.draft(&ada, "A film", "public").await;
+    let upload = app.upload(&ada, text(&draft["id"]), CLIP.len()).await;
+    let put = || app.put(text(&upload["upload_url"])).bytes(CLIP);
+    for (fault, status, code) in [
+        (Fault::Refuse(503, "SlowDown"), 503, "unavailable"),
+        (Fault::Refuse(500, "InternalError"), 503, "unavailable"),
+        (Fault::Refuse(403, "ExpiredToken"), 503, "unavailable"),
+        (Fault::Refuse(507, "XMinioStorageFull"), 507, "storage_full"),
+    ] {
+        server.always(Some(fault));
+        assert_eq!(code, put().send().await.problem(status), "{fault:?}");
+        server.always(None);
+    }
+    put().send().await.expect(200);
+    let path = format!("/api/v1/uploads/{}/complete", text(&upload["id"]));
+    app.post(&path).by(&ada).send().await.expect(202);
+    let path = format!("/api/v1/videos/{}", text(&draft["id"]));
+    let video = app.until(&ada, &path, |video| video["status"] == "ready").await;
+    plays(&app, &video).await;
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn a_viewer_gets_the_whole_or_an_error_while_the_bucket_is_in_trouble() {
+    let server = TestS3::start();
+    let app = app(&server).start().await;
+    let ada = app.user("ada").await;
+    let video = app.ready(&ada, "A film", "public").await;
+    server.plan(Method::GET, "originals/", Fault::CutBody);
+    plays(&app, &video).await;
+    server.always(Some(Fault::Refuse(503, "SlowDown")));
+    let file = text(&video["playback"]["url"]);
+    assert_eq!("unavailable", app.get(file).send().await.problem(503));
+    server.always(Some(Fault::CutBody));
+    assert!(app.get(file).try_send().await.is_err(), "the answer breaks off");
+    server.always(None);
+    plays(&app, &video).await;
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn the_doctor_finds_and_repairs_in_a_bucket_what_it_does_in_a_folder() {
+    let Some(media) = MediaHarness::ffmpeg().await else { return };
+    let server = TestS3::start();
+    let app = app(&server).any_transcoder(media.transcoder).start().await;
+    let ada = app.user("ada").await;
+    let video = app.ready(&ada, "A film", "public").await;
+    let keys = recorded(&app, "renditions/").await;
+    let named = |end: &str| keys.iter().find(|key| key.ends_with(end)).unwrap_or_else(|| panic!("{end}: {keys:?}"));
+    let (changed, lost) = (named("index.m3u8"), named(".jpg"));
+    let mut bytes = std::fs::read(server.file_of(changed)).expect("it is there");
+    bytes[0] ^= 1;
+    std::fs::write(server.file_of(changed), bytes).expect("there is room");
+    assert!(app.platform.examine(false).await.expect("all answers").is_sound(), "its length is right");
+    std::fs::remove_file(server.file_of(lost)).expect("it is there");
+    let nobodys = format!("renditions/{}/9/left.m4s", text(&video["id"]));
+    std::fs::create_dir_all(server.file_of(&nobodys).parent().expect("a key has a folder")).expect("there is room");
+    std::fs::write(server.file_of(&nobodys), b"nobody's").expect("there is room");
+
+    let report = app.platform.repair(true).await.expect("all answers");
+    let found =
+        |check, key: &str| report.treated.iter().any(|it| it.finding.check == check && it.finding.subject == key);
+    assert!(found(Check::ObjectDiffers, changed), "{report:#?}");
+    assert!(found(Check::ObjectMissing, lost), "{report:#?}");
+    assert!(found(Check::Orphan, &nobodys), "{report:#?}");
+    assert!(report.treated.iter().all(|it| it.remedy == Remedy::Repaired), "{report:#?}");
+    assert!(!server.file_of(&nobodys).exists());
+    let ended = |job: &Value| matches!(text(&job["state"]), "done" | "dead" | "cancelled");
+    app.until(&ada, "/api/v1/jobs", |page| page["items"].as_array().expect("items").iter().all(ended)).await;
+    let path = format!("/api/v1/videos/{}", text(&video["id"]));
+    let again = app.get(&path).by(&ada).send().await.expect(200).json();
+    for link in ["url", "poster_url"] {
+        app.get(text(&again["playback"][link])).send().await.expect(200);
+    }
+    // What was made again is whole, and the old attempts' leftovers are collected.
+    app.platform.collect_objects().await.expect("all answers");
+    app.finish().await;
+}
