@@ -13,6 +13,7 @@ mod choose;
 mod complaint;
 pub mod ffmpeg;
 pub mod hls;
+mod hot;
 pub mod jobs;
 pub mod ladder;
 pub(crate) mod make_pictures;

@@ -14,6 +14,7 @@ use crate::catalog::{CatalogError, Video};
 use crate::clock::Timestamp;
 use crate::id::VideoId;
 use crate::idempotency::IdempotencyKey;
+use crate::media::hot::HotObjects;
 use crate::media::{NewObject, Rendition, RenditionKind};
 use crate::platform::parts::Parts;
 use crate::storage::objects::{ObjectBytes, ObjectError};
@@ -108,12 +109,14 @@ pub struct PlayableObject {
 pub struct Playback {
     parts: Arc<Parts>,
     tokens: PlaybackTokens,
+    hot: HotObjects,
 }
 
 impl Playback {
     pub(crate) fn new(parts: Arc<Parts>) -> Self {
         let tokens = PlaybackTokens::new(parts.keys.clone());
-        Self { parts, tokens }
+        let hot = HotObjects::new(parts.settings.playback.hot_bytes);
+        Self { parts, tokens, hot }
     }
 
     /// Links that play a video of the actor's until they expire; anybody who has them and is within their bounds may
@@ -255,7 +258,7 @@ impl Playback {
         object: &PlayableObject,
         range: Option<Range<u64>>,
     ) -> Result<ObjectBytes, PlaybackError> {
-        Ok(self.parts.objects.read(&object.object.key, range).await?)
+        Ok(self.hot.read(&self.parts.objects, &object.object, range).await?)
     }
 
     async fn ready(
@@ -268,7 +271,7 @@ impl Playback {
     }
 
     async fn object(&self, playable: &Playable, key: &str) -> Result<PlayableObject, PlaybackError> {
-        let object = self.parts.store.object(key).await?.ok_or(PlaybackError::NotFound)?;
+        let object = self.hot.row(&*self.parts.store, key).await?.ok_or(PlaybackError::NotFound)?;
         Ok(PlayableObject { object, shared: playable.shared })
     }
 }

@@ -239,11 +239,12 @@ impl Platform {
         crate::housekeeping::collect(&*self.inner.parts.store, &self.inner.parts.objects).await
     }
 
-    /// Claims no more jobs, lets running ones finish for the grace time, gives the rest back, writes the views
+    /// Keeps what uploads under way have brought, claims no more jobs, lets running ones finish for the grace time, gives the rest back, writes the views
     /// that wait, and ends the background tasks. Services of other clones still answer afterwards.
     pub async fn shutdown(&self) {
         let running = self.inner.running.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(running) = running else { return };
+        self.inner.uploads.writers.settle_all().await;
         futures_util::future::join_all(running.workers.into_iter().map(Worker::stop)).await;
         let (views, flushing) = running.views;
         views.close().await;

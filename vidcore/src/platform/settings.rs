@@ -177,11 +177,14 @@ pub struct PlaybackSettings {
     pub token_ttl_s: u64,
     /// The longest life a caller may ask for, in seconds. Default 604,800 (7 days).
     pub max_token_ttl_s: u64,
+    /// Bytes of small objects, such as segments, that are kept in memory because many play them; 0 keeps none.
+    /// Default 64 MiB.
+    pub hot_bytes: u64,
 }
 
 impl Default for PlaybackSettings {
     fn default() -> Self {
-        Self { token_ttl_s: 6 * 3600, max_token_ttl_s: 7 * 86_400 }
+        Self { token_ttl_s: 6 * 3600, max_token_ttl_s: 7 * 86_400, hot_bytes: 64 << 20 }
     }
 }
 
@@ -435,8 +438,8 @@ pub(crate) fn shipped_policies() -> [(&'static str, LimitSettings); 15] {
         ("register.account", limit(20, 3600, 5)),
         ("upload.user", limit(300, 3600, 60)),
         ("upload.address", limit(600, 3600, 120)),
-        ("append.user", limit(1200, 60, 240)),
-        ("append.address", limit(2400, 60, 480)),
+        ("append.user", limit(3000, 60, 600)),
+        ("append.address", limit(6000, 60, 1200)),
     ]
 }
 

@@ -99,7 +99,7 @@ pub struct UsageView {
 pub struct Uploads {
     pub(super) parts: Arc<Parts>,
     pub(super) staging: Arc<dyn Staging>,
-    pub(super) writers: Arc<Writers>,
+    pub(crate) writers: Arc<Writers>,
     signer: UploadUrlSigner,
 }
 

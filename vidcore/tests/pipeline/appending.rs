@@ -99,6 +99,29 @@ async fn a_broken_stream_keeps_what_came_and_a_restart_goes_on_there() {
 }
 
 #[tokio::test]
+async fn a_stop_keeps_what_an_append_under_way_has_brought() {
+    let mut studio = Studio::open(Plan::default()).await;
+    let (_, id) = open(&studio, 100_000).await;
+    let (taken, is_taken) = oneshot::channel();
+    let never = stream::once(async move {
+        taken.send(()).expect("the test waits for it");
+        std::future::pending::<Result<Bytes, BoxError>>().await
+    });
+    let bytes = stream::iter([Ok(Bytes::from_static(&[7; 999]))]).chain(never).boxed();
+    let running = tokio::spawn({
+        let (uploads, actor) = (studio.platform.uploads().clone(), studio.actor);
+        async move { uploads.append(&actor, id, at(0), bytes).await }
+    });
+    // Asked for more, it has these; they are not acknowledged yet, unless a second has passed.
+    is_taken.await.expect("it reads on");
+    studio.reopen(Plan::default()).await;
+    let ended = running.await.expect("no panic");
+    assert!(matches!(ended, Err(UploadError::Superseded)), "{ended:?}");
+    assert_eq!(999, studio.upload_status(id).await.offset_bytes);
+    studio.close().await;
+}
+
+#[tokio::test]
 async fn an_abort_ends_whoever_appends_and_leaves_nothing() {
     let studio = Studio::open(Plan::default()).await;
     let (_, id) = open(&studio, 100_000).await;

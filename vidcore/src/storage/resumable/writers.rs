@@ -59,6 +59,16 @@ impl Writers {
         }
     }
 
+    /// The same for every upload: the process is about to end.
+    pub(crate) async fn settle_all(&self) {
+        let turns: Vec<_> = self.lock().values().cloned().collect();
+        for turn in &turns {
+            turn.stop.cancel();
+        }
+        let ended = futures_util::future::join_all(turns.iter().map(|turn| turn.ended.cancelled()));
+        let _ = tokio::time::timeout(PATIENCE, ended).await;
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<UploadId, Arc<Turn>>> {
         self.at_work.lock().unwrap_or_else(PoisonError::into_inner)
     }
