@@ -15,6 +15,7 @@ pub mod ffmpeg;
 pub mod hls;
 pub mod jobs;
 pub mod ladder;
+pub mod lifecycle;
 pub(crate) mod make_pictures;
 pub(crate) mod make_rendition;
 mod master_playlist;

@@ -2,6 +2,7 @@
 
 mod arriving;
 mod crashing;
+mod giving_up;
 mod housekeeping;
 mod interrupted;
 mod ladder;
