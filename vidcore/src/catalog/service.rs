@@ -318,9 +318,15 @@ impl Catalog {
     ///
     /// # Errors
     /// [`CatalogError::NotFound`], [`CatalogError::WrongState`], [`CatalogError::LastRendition`].
-    pub async fn drop_rendition(&self, actor: &Actor, id: VideoId, name: String) -> Result<(), CatalogError> {
+    pub async fn drop_rendition(
+        &self,
+        actor: &Actor,
+        id: VideoId,
+        name: String,
+        key: Option<IdempotencyKey>,
+    ) -> Result<(), CatalogError> {
         let command = DropRendition { video: id, owner: actor.owner_scope(), name, now: self.parts.now() };
-        let prefix = self.parts.store.drop_rendition(command, self.causes(id, None)).await?;
+        let prefix = self.parts.store.drop_rendition(command, self.causes(id, key)).await?;
         // They belong to nobody from here on: should they stay, the collection takes them.
         if let Some(prefix) = prefix
             && let Err(error) = self.parts.objects.delete_under(&prefix).await

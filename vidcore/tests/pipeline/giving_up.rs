@@ -161,7 +161,7 @@ async fn a_deleted_rendition_is_gone_with_its_objects_and_the_last_one_stays() {
     let (before, version) = (keys(&studio, "renditions", video).await, studio.video(video).await.version);
     let catalog = studio.platform.catalog();
     let stranger = register(&studio.platform, "stranger").await;
-    let drop = |actor, name: &str| catalog.drop_rendition(actor, video, name.to_owned());
+    let drop = |actor, name: &str| catalog.drop_rendition(actor, video, name.to_owned(), None);
     assert!(matches!(drop(&stranger, SMALL).await, Err(CatalogError::NotFound)));
     assert!(matches!(drop(&studio.actor, "144p").await, Err(CatalogError::NotFound)));
     drop(&studio.actor, SMALL).await.expect("another one plays on");
