@@ -59,6 +59,12 @@ pub enum CatalogError {
         /// What was asked, as a verb.
         command: &'static str,
     },
+    /// It is the only one that plays.
+    #[error("the last rendition that plays cannot be deleted")]
+    LastRendition,
+    /// The original is no longer kept, so nothing more can be made of it.
+    #[error("the original is no longer kept")]
+    OriginalDropped,
     /// The lease under which the caller works is no longer held; nothing was written.
     #[error("lease is no longer held")]
     Fenced,

@@ -16,6 +16,7 @@ use crate::id::{UserId, VideoId};
 use crate::idempotency::IdempotencyKey;
 use crate::jobs::JobFilter;
 use crate::media::jobs::process_job;
+use crate::media::lifecycle::DropRendition;
 use crate::media::{RenditionStatus, Transcoder as _};
 use crate::page::{Page, PageLimit, Position};
 use crate::platform::parts::Parts;
@@ -303,11 +304,36 @@ impl Catalog {
         let Some(source) = self.parts.store.current_source(id).await? else {
             return Err(CatalogError::WrongState { status: video.status.as_str(), command: "be processed" });
         };
+        if self.parts.store.source_facts(source.id).await?.is_some_and(|facts| facts.is_dropped) {
+            return Err(CatalogError::OriginalDropped);
+        }
         let job = process_job(&self.parts, &source, video.owner);
         let causes = Causes::none().idempotent(self.parts.remember(key));
         let outcome = self.parts.store.enqueue(job, causes).await.map_err(into_catalog)?;
         let video = self.owned(actor, id).await?;
         Ok(outcome.map(|_| self.view(video)))
+    }
+
+    /// Deletes a rendition that plays, and what it is made of. The others play on.
+    ///
+    /// # Errors
+    /// [`CatalogError::NotFound`], [`CatalogError::WrongState`], [`CatalogError::LastRendition`].
+    pub async fn drop_rendition(
+        &self,
+        actor: &Actor,
+        id: VideoId,
+        name: String,
+        key: Option<IdempotencyKey>,
+    ) -> Result<(), CatalogError> {
+        let command = DropRendition { video: id, owner: actor.owner_scope(), name, now: self.parts.now() };
+        let prefix = self.parts.store.drop_rendition(command, self.causes(id, key)).await?;
+        // They belong to nobody from here on: should they stay, the collection takes them.
+        if let Some(prefix) = prefix
+            && let Err(error) = self.parts.objects.delete_under(&prefix).await
+        {
+            tracing::warn!(%error, video.id = %id, "a rendition's objects could not be deleted yet");
+        }
+        Ok(())
     }
 
     /// The video, if the actor may see it; everything else is "not found".

@@ -85,7 +85,7 @@ pub(crate) fn sparing_lists<T>(
     Ok(value)
 }
 
-fn find_owned(db: &Connection, id: VideoId, owner: Option<UserId>, trashed: bool) -> Result<Video> {
+pub(crate) fn find_owned(db: &Connection, id: VideoId, owner: Option<UserId>, trashed: bool) -> Result<Video> {
     find(db, id)?
         .filter(|video| owner.is_none_or(|owner| video.owner == owner) && video.deleted_at.is_some() == trashed)
         .ok_or_else(|| refuse(CatalogError::NotFound))

@@ -134,7 +134,7 @@ mod rules;
 /// garbage.
 const OWNERS: [&str; 4] = [
     "SELECT 1 FROM objects WHERE key = ?1",
-    "SELECT 1 FROM sources WHERE object_key = ?1",
+    "SELECT 1 FROM sources WHERE object_key = ?1 AND dropped_at_ms IS NULL",
     "SELECT 1 FROM sources WHERE poster_key = ?1",
     "SELECT 1 FROM sources WHERE storyboard_key = ?1",
 ];

@@ -15,6 +15,7 @@ use crate::platform::parts::Parts;
 use crate::store::{Causes, StoreError};
 
 mod collect_objects;
+mod drop_originals;
 mod expire_uploads;
 mod prune_changes;
 mod prune_idempotency;
@@ -40,10 +41,11 @@ const HOUR: Duration = Duration::from_secs(3600);
 /// Every kind with its schedule.
 pub(crate) fn handlers(parts: &Arc<Parts>) -> Handlers {
     let collect_every = Duration::from_secs(parts.settings.housekeeping.collect_every_s);
-    let kinds: [(&str, Duration, Arc<dyn JobHandler>); 8] = [
+    let kinds: [(&str, Duration, Arc<dyn JobHandler>); 9] = [
         (expire_uploads::KIND, 5 * MINUTE, Arc::new(expire_uploads::ExpireUploads(Arc::clone(parts)))),
         (purge_trash::KIND, HOUR, Arc::new(purge_trash::PurgeTrash(Arc::clone(parts)))),
         (collect_objects::KIND, collect_every, Arc::new(collect_objects::CollectObjects(Arc::clone(parts)))),
+        (drop_originals::KIND, 10 * MINUTE, Arc::new(drop_originals::DropOriginals(Arc::clone(parts)))),
         (prune_jobs::KIND, HOUR, Arc::new(prune_jobs::PruneJobs(Arc::clone(parts)))),
         (prune_idempotency::KIND, HOUR, Arc::new(prune_idempotency::PruneIdempotency(Arc::clone(parts)))),
         (prune_changes::KIND, 10 * MINUTE, Arc::new(prune_changes::PruneChanges(Arc::clone(parts)))),

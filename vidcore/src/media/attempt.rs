@@ -21,6 +21,9 @@ pub(crate) struct Attempt<'a> {
     folder: ScratchFolder,
 }
 
+/// Why nothing more is made.
+const DROPPED: &str = "The original is no longer kept; nothing more can be made of it. Upload the file again.";
+
 impl<'a> Attempt<'a> {
     pub(crate) async fn begin(parts: &'a Parts, context: &'a JobContext, source: Source) -> Result<Self, JobFailure> {
         let folder = ScratchFolder::new(&parts.settings.data_dir, context).await.map_err(disk_failure)?;
@@ -34,6 +37,10 @@ impl<'a> Attempt<'a> {
 
     /// The source as a local file.
     pub(crate) async fn fetch(&self) -> Result<PathBuf, JobFailure> {
+        let facts = self.parts.store.source_facts(self.source.id).await;
+        if facts.map_err(|error| JobFailure::Retry(error.into()))?.is_some_and(|facts| facts.is_dropped) {
+            return Err(JobFailure::Permanent(DROPPED.to_owned()));
+        }
         let input = self.folder.path().join("source");
         self.parts.objects.materialize(&self.source.object_key, &input).await.map_err(object_failure)?;
         Ok(input)

@@ -16,6 +16,7 @@ pub mod hls;
 mod hot;
 pub mod jobs;
 pub mod ladder;
+pub mod lifecycle;
 pub(crate) mod make_pictures;
 pub(crate) mod make_rendition;
 mod master_playlist;

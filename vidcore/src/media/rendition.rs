@@ -107,6 +107,8 @@ pub struct SourceFacts {
     pub poster_key: Option<String>,
     /// The key of its storyboard's WebVTT file, once there is one.
     pub storyboard_key: Option<String>,
+    /// Whether its original is no longer kept: nothing more can be made of it.
+    pub is_dropped: bool,
 }
 
 /// One playable form of a source.

@@ -18,6 +18,7 @@ use crate::events::{Change, EventStore, NewChange};
 use crate::idempotency::{IdempotencyRecord, IdempotencyStore};
 use crate::jobs::{JobHint, JobStore, NewJob, NewJobGroup};
 use crate::media::RenditionStore;
+use crate::media::lifecycle::LifecycleStore;
 use crate::storage::UploadStore;
 
 #[cfg(feature = "sqlite")]
@@ -31,6 +32,7 @@ pub trait Store:
     AccountStore
     + CatalogStore
     + RenditionStore
+    + LifecycleStore
     + UploadStore
     + JobStore
     + EventStore

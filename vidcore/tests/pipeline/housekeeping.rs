@@ -22,10 +22,11 @@ const DAY: Duration = Duration::from_secs(86_400);
 const MONTH: Duration = Duration::from_secs(30 * 86_400);
 
 /// Every kind and how often it runs.
-const SCHEDULES: [(&str, Duration); 8] = [
+const SCHEDULES: [(&str, Duration); 9] = [
     ("expire_uploads", Duration::from_secs(300)),
     ("purge_trash", HOUR),
     ("collect_objects", HOUR),
+    ("drop_originals", Duration::from_secs(600)),
     ("prune_jobs", HOUR),
     ("prune_idempotency", HOUR),
     ("prune_changes", Duration::from_secs(600)),
@@ -40,7 +41,7 @@ async fn chores(studio: &Studio) -> Vec<Job> {
 }
 
 /// Moves time on by `step`, an hour or more, and waits until every kind has run to its end since.
-async fn pass(studio: &Studio, step: Duration) {
+pub(crate) async fn pass(studio: &Studio, step: Duration) {
     studio.clock.advance(step);
     let now = studio.platform.now();
     studio
@@ -55,7 +56,11 @@ async fn pass(studio: &Studio, step: Duration) {
 
 /// A studio whose schedules have all been seen: what comes next is fired.
 async fn housekept(plan: Plan) -> Studio {
-    let studio = Studio::open(plan).await;
+    seen(Studio::open(plan).await).await
+}
+
+/// The same of a studio that is open.
+pub(crate) async fn seen(studio: Studio) -> Studio {
     // A first sight writes no job: the rows of the schedules say that it has taken place.
     let file = studio.folder().join(vidcore::store::sqlite::FILE_NAME);
     studio

@@ -41,6 +41,7 @@ pub(crate) struct Plan {
     /// Renditions made at once.
     pub(crate) concurrency: u16,
     pub(crate) transcoder: fn(SimulatedTranscoderBuilder) -> SimulatedTranscoderBuilder,
+    pub(crate) settings: fn(&mut Settings),
 }
 
 impl Default for Plan {
@@ -50,6 +51,7 @@ impl Default for Plan {
             max_attempts: 5,
             concurrency: 2,
             transcoder: |builder| builder.encode_time(Duration::ZERO),
+            settings: |_| {},
         }
     }
 }
@@ -213,6 +215,7 @@ async fn open(folder: &Path, clock: &ManualClock, stage: &ManualClock, plan: &Pl
 
 async fn open_with(folder: &Path, clock: &ManualClock, plan: &Plan, transcoder: Arc<dyn Transcoder>) -> Platform {
     let mut settings = settings(folder);
+    (plan.settings)(&mut settings);
     settings.worker.enabled = plan.worker;
     settings.worker.max_attempts = plan.max_attempts;
     settings.uploads.verify_attempts = plan.max_attempts;

@@ -90,6 +90,7 @@ fn platform(config: &Config, problems: &mut Vec<ConfigProblem>) {
         ("auth.refresh_ttl_s", settings.auth.refresh_ttl_s),
         ("catalog.trash_keep_s", settings.catalog.trash_keep_s),
         ("catalog.idempotency_keep_s", settings.catalog.idempotency_keep_s),
+        ("storage.originals_keep_s", settings.storage.originals_keep_s),
         ("uploads.ttl_s", settings.uploads.ttl_s),
         ("playback.max_token_ttl_s", settings.playback.max_token_ttl_s),
         ("jobs.keep_done_s", settings.jobs.keep_done_s),

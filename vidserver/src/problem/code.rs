@@ -88,6 +88,12 @@ codes! {
     /// The state of the thing does not allow the command.
     WRONG_STATE = 409 "wrong_state", "The current state does not allow this",
         "Read the resource again and decide anew.";
+    /// Nothing would play any more.
+    LAST_RENDITION = 409 "last_rendition", "It is the last rendition that plays",
+        "Delete the video instead.";
+    /// What something would be made of is gone.
+    ORIGINAL_DROPPED = 409 "original_dropped", "The original is no longer kept",
+        "Upload the file again.";
     /// The e-mail address has an account.
     EMAIL_TAKEN = 409 "email_taken", "The e-mail address is taken",
         "Log in, or use another address.";

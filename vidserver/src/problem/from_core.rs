@@ -94,6 +94,8 @@ impl From<CatalogError> for Problem {
             CatalogError::NotFound => Self::not_found(),
             CatalogError::VersionMismatch { current } => version_mismatch(current),
             CatalogError::WrongState { .. } => Self::new(code::WRONG_STATE).detail(error.to_string()),
+            CatalogError::LastRendition => Self::new(code::LAST_RENDITION),
+            CatalogError::OriginalDropped => Self::new(code::ORIGINAL_DROPPED),
             CatalogError::BadCursor => Self::new(code::BAD_CURSOR),
             CatalogError::Store(store) => store.into(),
             // Only a worker holds leases; over HTTP this is a defect.

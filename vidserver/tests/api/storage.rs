@@ -107,6 +107,39 @@ async fn a_viewer_gets_the_whole_or_an_error_while_the_bucket_is_in_trouble() {
 }
 
 #[tokio::test]
+async fn a_rendition_is_deleted_by_its_owner_unless_it_is_the_last() {
+    let app = TestApp::start().await;
+    let (ada, bob) = (app.user("ada").await, app.user("bob").await);
+    let video = app.ready(&ada, "A film", "public").await;
+    let id = text(&video["id"]);
+    // What another transcoder made; that its files are missing is nothing to whoever deletes it.
+    let db = rusqlite::Connection::open(app.folder.path().join("data/vidcore.db")).expect("the database");
+    db.busy_timeout(std::time::Duration::from_secs(20)).expect("the timeout is set");
+    db.execute_batch(&format!(
+        "INSERT INTO renditions (id, source_pk, name, kind, status, token, prefix, width, height, created_at_ms, ready_at_ms)
+         SELECT randomblob(16), source_pk, '360p', 'hls', 'ready', token, 'renditions/{id}/9/360p', 640, 360, 0, 0
+         FROM renditions;
+         INSERT INTO objects (key, video_pk, size_bytes, sha256, content_type, created_at_ms)
+         SELECT 'renditions/{id}/9/360p/index.m3u8', pk, 1, zeroblob(32), 'x', 0 FROM videos;"
+    ))
+    .expect("the rows are valid");
+    let renditions = format!("/api/v1/videos/{id}/renditions");
+    let delete = |name: &str| app.delete(&format!("{renditions}/{name}"));
+    assert_eq!("not_found", delete("360p").by(&bob).send().await.problem(404));
+    assert_eq!("not_found", delete("480p").by(&ada).send().await.problem(404));
+    for _ in 0..2 {
+        delete("360p").by(&ada).key("once").send().await.expect(204);
+    }
+    assert_eq!("not_found", delete("360p").by(&ada).send().await.problem(404));
+    let left = app.get(&renditions).send().await.expect(200).json();
+    assert_eq!(1, left["items"].as_array().expect("items").len());
+    assert_eq!("last_rendition", delete(text(&left["items"][0]["name"])).by(&ada).send().await.problem(409));
+    let path = format!("/api/v1/videos/{id}");
+    plays(&app, &app.get(&path).send().await.expect(200).json()).await;
+    app.finish().await;
+}
+
+#[tokio::test]
 async fn the_doctor_finds_and_repairs_in_a_bucket_what_it_does_in_a_folder() {
     let Some(media) = MediaHarness::ffmpeg().await else { return };
     let server = TestS3::start();

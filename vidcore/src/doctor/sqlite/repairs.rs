@@ -114,7 +114,7 @@ fn record(db: &Connection, video: VideoId, object: &NewObject, now: Timestamp) -
         "INSERT INTO objects (key, video_pk, size_bytes, sha256, content_type, created_at_ms)
          SELECT s.object_key, s.video_pk, s.size_bytes, s.sha256, :content_type, :now
          FROM sources s JOIN videos v ON v.pk = s.video_pk
-         WHERE v.id = :video AND s.object_key = :key AND s.size_bytes = :size AND s.sha256 = :sha256
+         WHERE v.id = :video AND s.object_key = :key AND s.dropped_at_ms IS NULL AND s.size_bytes = :size AND s.sha256 = :sha256
          ON CONFLICT (key) DO UPDATE SET size_bytes = excluded.size_bytes, sha256 = excluded.sha256
             WHERE size_bytes <> excluded.size_bytes OR sha256 <> excluded.sha256",
         named_params! {

@@ -152,7 +152,7 @@ const RULES: &[Rule] = &[
         check: Check::ObjectRow,
         noun: Noun::Key,
         explanation: "It is an original that is not recorded with its size and hash.",
-        sql: "SELECT s.object_key FROM sources s WHERE NOT EXISTS (
+        sql: "SELECT s.object_key FROM sources s WHERE s.dropped_at_ms IS NULL AND NOT EXISTS (
                 SELECT 1 FROM objects o
                 WHERE o.key = s.object_key AND o.size_bytes = s.size_bytes AND o.sha256 = s.sha256)",
     },

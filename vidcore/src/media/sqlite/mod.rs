@@ -14,6 +14,7 @@ use crate::media::{
 use crate::store::sqlite::{Fail, SqliteStore, named, refuse};
 use crate::store::{Causes, Fence, Outcome, StoreError};
 
+mod lifecycle;
 mod settle;
 mod shown;
 
@@ -77,13 +78,18 @@ fn facts_from(row: &Row<'_>) -> rusqlite::Result<SourceFacts> {
         }),
         None => None,
     };
-    Ok(SourceFacts { info, poster_key: row.get("poster_key")?, storyboard_key: row.get("storyboard_key")? })
+    Ok(SourceFacts {
+        info,
+        poster_key: row.get("poster_key")?,
+        storyboard_key: row.get("storyboard_key")?,
+        is_dropped: row.get::<_, Option<i64>>("dropped_at_ms")?.is_some(),
+    })
 }
 
 fn source_facts(db: &Connection, source: SourceId) -> rusqlite::Result<Option<SourceFacts>> {
     db.prepare_cached(
         "SELECT container, content_type, duration_ms, width, height, video_codec, audio_codec, poster_key,
-            storyboard_key
+            storyboard_key, dropped_at_ms
          FROM sources WHERE id = :id",
     )?
     .query_row(named_params! {":id": source}, facts_from)

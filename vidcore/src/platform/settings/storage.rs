@@ -37,7 +37,7 @@ pub enum FallbackChoice {
 }
 
 /// Objects: sources, renditions and what is on its way.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct StorageSettings {
     /// `local`, `memory` or `s3`. Default `local`.
@@ -46,6 +46,23 @@ pub struct StorageSettings {
     pub s3: S3Settings,
     /// Where objects come from while they move.
     pub fallback: FallbackSettings,
+    /// Whether an uploaded file is kept once its renditions are settled, unless it is itself what plays. Without it
+    /// nothing can be made anew. Default true.
+    pub keep_originals: bool,
+    /// How long an original is kept that is not what plays, in seconds; 0 keeps it for ever. Default 0.
+    pub originals_keep_s: u64,
+}
+
+impl Default for StorageSettings {
+    fn default() -> Self {
+        Self {
+            back_end: StorageChoice::default(),
+            s3: S3Settings::default(),
+            fallback: FallbackSettings::default(),
+            keep_originals: true,
+            originals_keep_s: 0,
+        }
+    }
 }
 
 /// The place objects move from.

@@ -9,6 +9,7 @@ use crate::middleware::load::{Costly, gated};
 use crate::routes::ApiState;
 
 pub mod create;
+pub mod drop_rendition;
 pub mod get;
 pub mod list;
 pub mod patch;
@@ -37,6 +38,7 @@ pub(crate) fn router() -> OpenApiRouter<ApiState> {
         .routes(routes!(create::create))
         .routes(routes!(patch::patch))
         .routes(routes!(trash::trash))
+        .routes(routes!(drop_rendition::drop_rendition))
         .routes(routes!(restore::restore));
     let process = OpenApiRouter::new().routes(routes!(process::process));
     let search = gated(OpenApiRouter::new().routes(routes!(search::search)), Costly::Search);

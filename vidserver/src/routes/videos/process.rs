@@ -23,7 +23,7 @@ use crate::routes::{ApiState, render};
         (status = 202, description = "The video as it is now", body = VideoView),
         (status = 401, description = "`unauthenticated`", body = ProblemBody, content_type = "application/problem+json"),
         (status = 404, description = "`not_found`", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 409, description = "`wrong_state` for a draft, `request_in_progress`", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 409, description = "`wrong_state` for a draft, `original_dropped`, `request_in_progress`", body = ProblemBody, content_type = "application/problem+json"),
     )
 )]
 pub(crate) async fn process(
