@@ -78,7 +78,10 @@ fn all_who_open_a_fresh_file_at_once_agree_on_its_schema() {
             Ok((row.get(0)?, row.get(1)?))
         })
         .expect("the history is there");
-    assert_eq!((SCHEMA_VERSION, SCHEMA_VERSION), (versions, newest));
+    // Each was applied once, whatever numbers they have.
+    let files = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations/sqlite");
+    let files = std::fs::read_dir(files).expect("the migrations are there").count();
+    assert_eq!((files, SCHEMA_VERSION), (versions as usize, newest));
 }
 
 #[test]
