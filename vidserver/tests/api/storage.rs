@@ -91,7 +91,8 @@ async fn bytes_that_the_bucket_does_not_take_are_503_or_507_and_may_be_sent_agai
 #[tokio::test]
 async fn a_viewer_gets_the_whole_or_an_error_while_the_bucket_is_in_trouble() {
     let server = TestS3::start();
-    let app = app(&server).start().await;
+    // Nothing is kept in memory, so that each viewer asks the bucket.
+    let app = app(&server).settings(|settings| settings.playback.hot_bytes = 0).start().await;
     let ada = app.user("ada").await;
     let video = app.ready(&ada, "A film", "public").await;
     server.plan(Method::GET, "originals/", Fault::CutBody);

@@ -8,6 +8,7 @@ use vidcore::storage::objects::sha256;
 
 use crate::app::{Answer, CLIP, Call, PASSWORD, TestApp, User, text};
 
+mod bucket;
 mod checksum;
 mod concatenation;
 mod core;
