@@ -275,7 +275,7 @@ fn a_full_disk_loses_nothing_that_was_acknowledged_and_is_recovered_from() {
         wrapper.extend(["--user", "--map-root-user"]);
     }
     let folder = tempfile::tempdir().expect("there is a temporary folder");
-    let mount = r#"mount -t tmpfs -o size=1m none "$FOLDER""#;
+    let mount = r#"mount -t tmpfs -o size=2m none "$FOLDER""#;
     let trial = Command::new(wrapper[0])
         .args(&wrapper[1..])
         .args(["sh", "-c", mount])

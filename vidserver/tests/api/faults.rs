@@ -189,7 +189,8 @@ async fn text_of_any_kind_in_a_path_is_404() {
     for (path, method, operation) in operations(&app) {
         for kind in ["video", "upload", "job", "user"] {
             let id = format!("{kind}_00000000000000000000000000");
-            if !path.contains(&id) {
+            // What is supported does not depend on the upload.
+            if !path.contains(&id) || method == Method::OPTIONS {
                 continue;
             }
             for text in ["x", "%00", "%ff", "..%2f", "%F0%9F%8E%AC", "video_", &"a".repeat(5000)] {

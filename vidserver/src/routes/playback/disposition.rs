@@ -79,7 +79,7 @@ mod tests {
             ("", "video.mp4"),
             ("...", "video.mp4"),
             ("../../etc/passwd", "etc passwd.mp4"),
-            ("a\"; filename=\"b.exe", "a filename=b.exe.mp4"),
+            ("a\"; filename=\"b.exe", "a filename= b.exe.mp4"),
             ("a\r\nset-cookie: x=1", "a set-cookie x=1.mp4"),
             ("movie\u{202e}4pm.exe", "movie 4pm.exe.mp4"),
             ("-rf", "rf.mp4"),
