@@ -10,7 +10,10 @@ const UNNAMED: &str = "video";
 
 /// `attachment`, with a name for clients that read UTF-8 and one for those that do not.
 pub(crate) fn attachment(title: &str, content_type: &str) -> HeaderValue {
-    let name = format!("{}.{}", stem(title), extension(content_type));
+    let ending = format!(".{}", extension(content_type));
+    let stem = stem(title);
+    // Drafts are named after files.
+    let name = format!("{}{ending}", stem.strip_suffix(&ending).filter(|stem| !stem.is_empty()).unwrap_or(&stem));
     let plain: String = name.chars().map(|c| if is_plain(c) { c } else { '_' }).collect();
     let encoded: String = name.bytes().map(encode).collect();
     let text = format!("attachment; filename=\"{plain}\"; filename*=UTF-8''{encoded}");
@@ -70,6 +73,7 @@ mod tests {
     #[test]
     fn a_title_becomes_a_name_in_two_spellings() {
         assert_eq!("attachment; filename=\"A film.mp4\"; filename*=UTF-8''A%20film.mp4", text("A film"));
+        assert_eq!("attachment; filename=\"a.mp4\"; filename*=UTF-8''a.mp4", text("a.mp4"));
         assert_eq!("attachment; filename=\"_t_.mp4\"; filename*=UTF-8''%C3%A9t%C3%A9.mp4", text("été"));
     }
 
