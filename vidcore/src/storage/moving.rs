@@ -1,8 +1,9 @@
 //! Moving the objects of a platform from one place to another while it works.
 //!
 //! A pass copies what belongs to somebody and is not there yet. It deletes nothing in the old place and reads the
-//! rows alone of the database, so it may be broken off and begun again. Keys are never given to other bytes, so what
-//! is there with its length is there.
+//! rows alone of the database, so it may be broken off and begun again. Keys of recorded objects are never given to other
+//! bytes, so what is there with its length is there. Staged segments of open resumable uploads still grow: no pass may run
+//! beside them.
 
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 
