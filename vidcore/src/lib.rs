@@ -73,6 +73,7 @@ pub mod invalid;
 pub mod jobs;
 pub mod keys;
 pub mod media;
+mod network;
 pub mod notify;
 pub mod page;
 pub mod platform;

@@ -239,7 +239,8 @@ impl Platform {
         crate::housekeeping::collect(&*self.inner.parts.store, &self.inner.parts.objects).await
     }
 
-    /// Keeps what uploads under way have brought, claims no more jobs, lets running ones finish for the grace time, gives the rest back, writes the views
+    /// Keeps what uploads under way have brought, claims no more jobs, lets running ones finish for the grace time,
+    /// gives the rest back, writes the views
     /// that wait, and ends the background tasks. Services of other clones still answer afterwards.
     pub async fn shutdown(&self) {
         let running = self.inner.running.lock().unwrap_or_else(PoisonError::into_inner).take();

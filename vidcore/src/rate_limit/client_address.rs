@@ -7,17 +7,12 @@
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
+use crate::network::Network;
+
 /// Networks whose forwarding headers are believed. The default believes nobody.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TrustedProxies {
     networks: Vec<Network>,
-}
-
-/// An address block, with IPv4 as IPv4-mapped IPv6 so that both compare alike.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Network {
-    bits: u128,
-    prefix: u32,
 }
 
 impl TrustedProxies {
@@ -37,8 +32,7 @@ impl TrustedProxies {
 
     /// Whether `address` is a trusted proxy's.
     pub fn contains(&self, address: IpAddr) -> bool {
-        let bits = mapped_bits(address);
-        self.networks.iter().any(|network| network.contains(bits))
+        self.networks.iter().any(|network| network.contains(address))
     }
 
     /// The client's address, given the connection's peer and the values of the `Forwarded` and
@@ -73,35 +67,6 @@ impl TrustedProxies {
         }
         current
     }
-}
-
-impl Network {
-    fn parse(text: &str) -> Option<Self> {
-        let (address, prefix) = match text.split_once('/') {
-            Some((address, prefix)) if prefix.bytes().all(|byte| byte.is_ascii_digit()) => {
-                (address, Some(prefix.parse::<u32>().ok()?))
-            }
-            Some(_) => return None,
-            None => (text, None),
-        };
-        let address: IpAddr = address.parse().ok()?;
-        let width = if address.is_ipv4() { 32 } else { 128 };
-        let prefix = prefix.unwrap_or(width);
-        (prefix <= width).then(|| Self { bits: mapped_bits(address), prefix: prefix + 128 - width })
-    }
-
-    fn contains(&self, bits: u128) -> bool {
-        // A shift by the whole width has no meaning, and /0 holds everything.
-        self.prefix == 0 || (bits ^ self.bits) >> (128 - self.prefix) == 0
-    }
-}
-
-fn mapped_bits(address: IpAddr) -> u128 {
-    let mapped: Ipv6Addr = match address {
-        IpAddr::V4(v4) => v4.to_ipv6_mapped(),
-        IpAddr::V6(v6) => v6,
-    };
-    mapped.to_bits()
 }
 
 /// One entry of `X-Forwarded-For`, or the value of a `for` parameter: an address, with or without

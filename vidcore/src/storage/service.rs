@@ -144,7 +144,7 @@ impl Uploads {
             max_open: settings.max_open_per_video,
         };
         let causes = Causes::none().idempotent(self.parts.remember(key));
-        Ok(self.parts.store.create_upload(new, causes).await?.map(|upload| self.view(upload)))
+        Ok(self.parts.store.create_upload(new, causes).await?.map(|upload| self.show(upload)))
     }
 
     /// An upload of the actor's.
@@ -153,7 +153,7 @@ impl Uploads {
     /// [`UploadError::NotFound`].
     pub async fn read(&self, actor: &Actor, id: UploadId) -> Result<UploadView, UploadError> {
         let upload = self.parts.store.upload(id).await?.filter(|upload| upload.user == actor.user);
-        upload.map(|upload| self.view(upload)).ok_or(UploadError::NotFound)
+        upload.map(|upload| self.show(upload)).ok_or(UploadError::NotFound)
     }
 
     /// Checks a signed URL before any byte is read, and that the upload still takes bytes.
@@ -223,7 +223,7 @@ impl Uploads {
         };
         crate::failpoints::hit("received-before-commit");
         match self.record(&upload, &key, written).await {
-            Ok(upload) => Ok(self.view(upload)),
+            Ok(upload) => Ok(self.show(upload)),
             Err(error) => {
                 self.discard(&key).await;
                 Err(error)
@@ -305,7 +305,7 @@ impl Uploads {
         let job = verify_job(&self.parts, id, user, video, now);
         let causes = Causes::none().idempotent(self.parts.remember(key)).job(job);
         let outcome = self.parts.store.complete_upload(id, actor.user, causes).await?;
-        Ok(outcome.map(|upload| self.view(upload)))
+        Ok(outcome.map(|upload| self.show(upload)))
     }
 
     /// Gives an open upload up; its reservation is free at once.
@@ -322,7 +322,7 @@ impl Uploads {
         self.settle_own(actor, id).await?;
         let outcome = self.parts.store.abort_upload(id, actor.user, self.parts.now(), causes).await?;
         self.clear_staging(id).await;
-        Ok(outcome.map(|upload| self.view(upload)))
+        Ok(outcome.map(|upload| self.show(upload)))
     }
 
     /// Stops whoever appends to an upload of the actor's: nobody writes into a folder that is about to go.
@@ -378,10 +378,6 @@ impl Uploads {
 
     /// An upload as its owner sees it.
     pub fn show(&self, upload: Upload) -> UploadView {
-        self.view(upload)
-    }
-
-    fn view(&self, upload: Upload) -> UploadView {
         let is_received = upload.is_received();
         let takes_bytes = upload.status == UploadStatus::Open && upload.kind == UploadKind::Whole && !is_received;
         let upload_url = takes_bytes.then(|| {

@@ -1,18 +1,14 @@
 //! Who asks to play something, as far as a link may be bound to that.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::str::FromStr;
 
+use crate::network::Network;
 use crate::storage::objects::sha256;
 
-/// A network that a link is bound to: an address with the bits of it that count.
+/// A network that a link is bound to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct AddressPrefix {
-    /// IPv4 as IPv4-mapped IPv6, with the bits beyond the prefix cleared.
-    network: u128,
-    /// Of 128.
-    bits: u8,
-}
+pub struct AddressPrefix(Network);
 
 /// A text that is no network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -23,34 +19,22 @@ impl AddressPrefix {
     /// Bytes of [`to_bytes`](Self::to_bytes).
     pub(crate) const LEN: usize = 17;
 
-    fn new(address: IpAddr, bits: u8) -> Option<Self> {
-        let (address, bits) = match address.to_canonical() {
-            IpAddr::V4(v4) if bits <= 32 => (v4.to_ipv6_mapped(), bits + 96),
-            IpAddr::V6(v6) if bits <= 128 => (v6, bits),
-            _ => return None,
-        };
-        Some(Self { network: address.to_bits() & mask(bits), bits })
-    }
-
     /// Whether an address belongs to it; IPv4 and IPv4-mapped IPv6 are the same.
     pub fn contains(&self, address: IpAddr) -> bool {
-        let address: Ipv6Addr = match address.to_canonical() {
-            IpAddr::V4(v4) => v4.to_ipv6_mapped(),
-            IpAddr::V6(v6) => v6,
-        };
-        address.to_bits() & mask(self.bits) == self.network
+        self.0.contains(address)
     }
 
     pub(crate) fn to_bytes(self) -> [u8; Self::LEN] {
-        let mut bytes = [self.bits; Self::LEN];
-        bytes[1..].copy_from_slice(&self.network.to_be_bytes());
+        let mut bytes = [0; Self::LEN];
+        bytes[0] = u8::try_from(self.0.prefix).unwrap_or(u8::MAX);
+        bytes[1..].copy_from_slice(&self.0.bits.to_be_bytes());
         bytes
     }
 
     pub(crate) fn from_bytes(bytes: &[u8; Self::LEN]) -> Option<Self> {
-        let (bits, network) = bytes.split_first()?;
-        let network = u128::from_be_bytes(network.try_into().ok()?);
-        (*bits <= 128).then_some(Self { network, bits: *bits })
+        let (prefix, bits) = bytes.split_first()?;
+        let bits = u128::from_be_bytes(bits.try_into().ok()?);
+        (*prefix <= 128).then_some(Self(Network { bits, prefix: (*prefix).into() }))
     }
 }
 
@@ -59,21 +43,7 @@ impl FromStr for AddressPrefix {
 
     /// An address, or an address and a number of bits: `203.0.113.0/24`, `2001:db8::/64`, `203.0.113.7`.
     fn from_str(text: &str) -> Result<Self, BadPrefix> {
-        let (address, bits) = match text.split_once('/') {
-            Some((address, bits)) => (address, Some(bits)),
-            None => (text, None),
-        };
-        let address: IpAddr = address.parse().map_err(|_| BadPrefix)?;
-        let most = if address.is_ipv4() { 32 } else { 128 };
-        let bits = match bits {
-            Some(bits) if bits.bytes().all(|byte| byte.is_ascii_digit()) => bits.parse().map_err(|_| BadPrefix)?,
-            Some(_) => return Err(BadPrefix),
-            None => most,
-        };
-        if bits > most {
-            return Err(BadPrefix);
-        }
-        Self::new(address, bits).ok_or(BadPrefix)
+        Network::parse(text).map(Self).ok_or(BadPrefix)
     }
 }
 
@@ -121,13 +91,6 @@ impl Visitor {
     pub(crate) fn is_within(&self, address: Option<AddressPrefix>, origin: Option<OriginRule>) -> bool {
         address.is_none_or(|prefix| self.address.is_some_and(|address| prefix.contains(address)))
             && origin.is_none_or(|rule| self.origin.as_deref().is_some_and(|origin| OriginRule::of(origin) == rule))
-    }
-}
-
-fn mask(bits: u8) -> u128 {
-    match bits {
-        0 => 0,
-        bits => u128::MAX << (128 - u32::from(bits)),
     }
 }
 
@@ -180,12 +143,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_network_is_read_back(address: u128, bits in 0_u8..=128) {
-            let network = AddressPrefix::new(IpAddr::V6(Ipv6Addr::from_bits(address)), bits);
-            if let Some(network) = network {
-                prop_assert_eq!(Some(network), AddressPrefix::from_bytes(&network.to_bytes()));
-                prop_assert!(network.contains(IpAddr::V6(Ipv6Addr::from_bits(network.network))));
-            }
+        fn a_network_is_read_back(address: std::net::Ipv6Addr, bits in 0_u8..=128) {
+            let network = prefix(&format!("{address}/{bits}"));
+            prop_assert_eq!(Some(network), AddressPrefix::from_bytes(&network.to_bytes()));
+            prop_assert!(network.contains(address.into()));
         }
     }
 }

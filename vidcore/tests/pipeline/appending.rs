@@ -8,6 +8,7 @@ use vidcore::id::{UploadId, VideoId};
 use vidcore::storage::resumable::{AppendBytes, OpenResumable, UploadTarget};
 use vidcore::storage::{Upload, UploadError, UploadStatus, Uploads};
 use vidcore::store::BoxError;
+use vidcore::testkit::store::PATIENCE;
 
 use crate::studio::{Plan, Studio, read_fixture, whole};
 
@@ -45,9 +46,12 @@ fn hanging(
 
 /// Waits until this much is acknowledged.
 async fn until_offset(studio: &Studio, id: UploadId, offset: usize) {
-    while studio.upload_status(id).await.offset_bytes != offset as u64 {
-        tokio::task::yield_now().await;
-    }
+    let acknowledged = async {
+        while studio.upload_status(id).await.offset_bytes != offset as u64 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, acknowledged).await.expect("it is acknowledged in time");
 }
 
 #[tokio::test]

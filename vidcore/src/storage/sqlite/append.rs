@@ -22,7 +22,7 @@ pub(super) fn begin(db: &Connection, command: &BeginAppend, now: Timestamp) -> R
     let (hash_state, is_quiet) = db
         .prepare_cached("SELECT hash_state, writer IS NULL FROM uploads WHERE id = :id")?
         .query_row(named_params! {":id": command.id}, |row| Ok((row.get(0)?, row.get(1)?)))?;
-    set_writer(db, command.id, Some(command.writer), now)?;
+    set_writer(db, command.id, command.writer, now)?;
     let upload = demand(db, command.id, None)?;
     Ok(Appending { segments: segments(db, command.id)?, upload, hash_state, is_quiet })
 }
@@ -145,7 +145,7 @@ fn finish(db: &Connection, command: &RecordAppend, now: Timestamp) -> Result<Upl
     demand(db, command.id, None)
 }
 
-fn set_writer(db: &Connection, id: UploadId, writer: Option<[u8; 16]>, now: Timestamp) -> rusqlite::Result<()> {
+fn set_writer(db: &Connection, id: UploadId, writer: [u8; 16], now: Timestamp) -> rusqlite::Result<()> {
     db.prepare_cached("UPDATE uploads SET writer = :writer, updated_at_ms = :now WHERE id = :id AND status = 'open'")?
         .execute(named_params! {":id": id, ":writer": writer, ":now": now})
         .map(|_| ())

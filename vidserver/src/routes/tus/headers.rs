@@ -74,8 +74,7 @@ pub(super) fn malformed(name: &HeaderName, what: &str) -> Problem {
 
 /// The headers that describe an upload: all of them, as `HEAD` tells them.
 pub(super) fn describe(headers: &mut HeaderMap, upload: &Upload) {
-    put_offset(headers, upload);
-    put_expiry(headers, upload);
+    progress(headers, upload);
     match upload.length_deferred {
         true => headers.insert(UPLOAD_DEFER_LENGTH, HeaderValue::from_static("1")),
         false => headers.insert(UPLOAD_LENGTH, HeaderValue::from(upload.size_bytes)),

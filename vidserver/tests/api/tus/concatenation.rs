@@ -116,7 +116,7 @@ async fn what_cannot_be_joined_is_refused_and_stays() {
 }
 
 #[tokio::test]
-async fn parts_expire_and_leave_nothing() {
+async fn an_expired_part_is_gone() {
     let site = Site::start().await;
     let url = part(&site, b"0123456789").await;
     site.app.clock.advance(Duration::from_secs(86_400 + 3600));
