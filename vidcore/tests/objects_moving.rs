@@ -91,6 +91,16 @@ async fn what_is_renamed_is_here_and_gone_from_there() {
 }
 
 #[tokio::test]
+async fn what_was_renamed_here_is_not_replaced_by_an_older_copy_from_there() {
+    let (new, old, both) = places();
+    put(&new, "originals/v/u", b"all of it").await;
+    put(&old, "staging/u/1", b"half").await;
+    both.rename("staging/u/1", "originals/v/u").await.expect("it is renamed already");
+    assert_eq!((Some(9), None), sizes(&new, &old, "originals/v/u").await);
+    assert_eq!((None, None), sizes(&new, &old, "staging/u/1").await);
+}
+
+#[tokio::test]
 async fn keys_and_folders_are_those_of_both() {
     let (new, old, both) = places();
     put(&new, "staging/a/1", b"x").await;

@@ -2,8 +2,8 @@
 //!
 //! A pass copies what belongs to somebody and is not there yet. It deletes nothing in the old place and reads the
 //! rows alone of the database, so it may be broken off and begun again. Keys of recorded objects are never given to other
-//! bytes, so what is there with its length is there. Staged segments of open resumable uploads still grow: no pass may run
-//! beside them.
+//! bytes, so what is there with its length is there. Staged segments may still grow in the place that is in use: before the
+//! switch they are left where they are, and after it what stands in the new place is the longer one.
 
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 
@@ -28,6 +28,15 @@ pub enum Look {
     Hash,
 }
 
+/// Which of the two places is in use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InUse {
+    /// The one that objects are copied from.
+    Old,
+    /// The one that they are copied to, by every process.
+    New,
+}
+
 /// What a pass did.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Moved {
@@ -49,17 +58,25 @@ enum Step {
 }
 
 /// Copies from `from` to `to` what belongs to somebody by the rows of `store`: recorded objects, whose length and
-/// hash are compared with the row on the way, what running attempts have put and what is staged for live uploads.
+/// hash are compared with the row on the way, what running attempts have put and, once the new place is in use, what is
+/// staged for live uploads.
 ///
 /// # Errors
 /// [`ExamineError`]; what was copied until then stays, and the next pass goes on from there.
-pub async fn copy_pass(store: &dyn Store, from: &Objects, to: &Objects, look: Look) -> Result<Moved, ExamineError> {
+pub async fn copy_pass(
+    store: &dyn Store,
+    from: &Objects,
+    to: &Objects,
+    in_use: InUse,
+    look: Look,
+) -> Result<Moved, ExamineError> {
     let (from, to) = (from.without_fallback(), to.without_fallback());
     let mut moved = Moved::default();
     let mut batches = from.keys().try_chunks(BATCH.into());
     while let Some(keys) = batches.try_next().await.map_err(|error| error.1)? {
         let unknown = store.unknown_keys(keys.clone()).await?;
-        let known = keys.into_iter().filter(|key| !unknown.contains(key));
+        let is_left = |key: &str| in_use == InUse::Old && is_staged(key);
+        let known = keys.into_iter().filter(|key| !unknown.contains(key) && !is_left(key));
         let mut steps = stream::iter(known).map(|key| one(store, &from, &to, look, key)).buffer_unordered(AT_ONCE);
         while let Some(step) = steps.try_next().await? {
             moved.count(step);
@@ -101,6 +118,10 @@ async fn one(store: &dyn Store, from: &Objects, to: &Objects, look: Look, key: S
     Ok(Step::Copied(written))
 }
 
+fn is_staged(key: &str) -> bool {
+    key.starts_with("staging/")
+}
+
 async fn is_there(
     from: &Objects,
     to: &Objects,
@@ -111,6 +132,7 @@ async fn is_there(
     let Some(size_bytes) = to.size(key).await? else { return Ok(false) };
     let expected = match row {
         Some(row) => Some(row.size_bytes),
+        None if is_staged(key) => return Ok(true),
         None => from.size(key).await?,
     };
     if expected.is_some_and(|expected| expected != size_bytes) {

@@ -29,6 +29,7 @@ use tokio_util::io::ReaderStream;
 
 use self::failure::failure;
 pub(crate) use self::failure::io_failure;
+pub use self::sink::PartSizes;
 use self::sink::Sink;
 use crate::storage::Segment;
 use crate::storage::staging::{FileStaging, ObjectStaging, RunningHash, Staging};
@@ -101,9 +102,7 @@ pub type ObjectBytes = BoxStream<'static, Result<Bytes, ObjectError>>;
 #[derive(Debug, Clone)]
 pub struct Objects {
     store: Arc<dyn ObjectStore>,
-    part_size: usize,
-    /// How many parts an object may have: parts of large ones are larger.
-    most_parts: Option<u64>,
+    parts: PartSizes,
     /// The largest object that the back end copies by itself.
     copy_limit: Option<u64>,
     /// Whether an object of one part is put with one request.
@@ -128,12 +127,12 @@ impl Objects {
             .map_err(|error| failure(operation, error))?
             .with_fsync(true)
             .with_automatic_cleanup(true);
-        Ok(Self { root: Some(root), part_size: LOCAL_PART_SIZE, ..Self::new(Arc::new(store)) })
+        Ok(Self { root: Some(root), parts: PartSizes::at_least(LOCAL_PART_SIZE), ..Self::new(Arc::new(store)) })
     }
 
     /// Objects in memory: gone with the process.
     pub fn memory() -> Self {
-        Self { part_size: LOCAL_PART_SIZE, ..Self::new(Arc::new(InMemory::new())) }
+        Self { parts: PartSizes::at_least(LOCAL_PART_SIZE), ..Self::new(Arc::new(InMemory::new())) }
     }
 
     /// Objects in any other back end.
@@ -141,8 +140,7 @@ impl Objects {
         let permits = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         Self {
             store,
-            part_size: PART_SIZE,
-            most_parts: None,
+            parts: PartSizes::at_least(PART_SIZE),
             copy_limit: None,
             holds_small: false,
             fallback: None,
@@ -166,7 +164,7 @@ impl Objects {
     pub fn staging(&self) -> Arc<dyn Staging> {
         match &self.root {
             Some(root) => Arc::new(FileStaging::new(root.clone())),
-            None => Arc::new(ObjectStaging::new(Arc::clone(&self.store), self.part_size)),
+            None => Arc::new(ObjectStaging::new(Arc::clone(&self.store), self.parts)),
         }
     }
 
@@ -185,7 +183,7 @@ impl Objects {
         limit: u64,
     ) -> Result<Written, WriteError> {
         const OPERATION: &str = "write an object";
-        let (store, path, part_size) = (Arc::clone(&self.store), path(key)?, self.part_size_for(limit));
+        let (store, path, part_size) = (Arc::clone(&self.store), path(key)?, self.parts.of(limit));
         let mut sink = if self.holds_small {
             Sink::held(store, path, part_size)
         } else {
@@ -201,13 +199,6 @@ impl Objects {
                 Err(error)
             }
         }
-    }
-
-    /// Parts of a long object are larger where their number is bounded; where the length is not known they are
-    /// not, and 48 GiB is the most there can be.
-    fn part_size_for(&self, limit: u64) -> usize {
-        let needed = self.most_parts.filter(|_| limit < u64::MAX).map_or(0, |most| limit.div_ceil(most));
-        usize::try_from(needed).unwrap_or(usize::MAX).max(self.part_size)
     }
 
     async fn feed(
@@ -342,13 +333,17 @@ impl Objects {
         Ok(Written { size_bytes, sha256: digest(hash) })
     }
 
-    /// Streams the bytes that count of segments, one after the other.
+    /// Streams the bytes that count of segments, one after the other. One that is shorter than it should be is an
+    /// error, not the end.
     pub(crate) fn read_segments(&self, segments: Vec<Segment>) -> ObjectBytes {
         let objects = self.clone();
         futures_util::stream::iter(segments)
             .then(move |segment| {
                 let objects = objects.clone();
-                async move { objects.read(&segment.key, Some(0..segment.size_bytes)).await }
+                async move {
+                    let bytes = objects.read(&segment.key, Some(0..segment.size_bytes)).await?;
+                    Ok(reading::whole(bytes, segment.size_bytes))
+                }
             })
             .try_flatten()
             .boxed()
@@ -358,14 +353,17 @@ impl Objects {
     pub(crate) async fn concatenate(&self, segments: &[Segment], key: &str) -> Result<(), ObjectError> {
         let stream = self.read_segments(segments.to_vec()).map_err(BoxError::from);
         let stream = stream.inspect(|_| crate::failpoints::hit("mid-join"));
-        match self.write(key, stream, u64::MAX).await {
+        let limit = segments.iter().map(|segment| segment.size_bytes).sum();
+        match self.write(key, stream, limit).await {
             Ok(_) => Ok(()),
             Err(WriteError::Object(error)) => Err(error),
             Err(WriteError::Source(source)) => Err(match source.downcast::<ObjectError>() {
                 Ok(error) => *error,
                 Err(source) => ObjectError::Unavailable { operation: "join segments", source },
             }),
-            Err(WriteError::TooLong { .. }) => unreachable!("there is no limit"),
+            Err(error @ WriteError::TooLong { .. }) => {
+                Err(ObjectError::Unavailable { operation: "join segments", source: error.into() })
+            }
         }
     }
 

@@ -238,7 +238,8 @@ impl Uploads {
         bytes: impl Stream<Item = Result<Bytes, BoxError>> + Send + Unpin,
     ) -> Result<(String, Written), UploadError> {
         let prefix = staging_prefix(upload.id);
-        let start = StartAt { prefix, next_seq: 0, last: None, nonce: self.parts.entropy.bytes() };
+        let (nonce, room) = (self.parts.entropy.bytes(), upload.size_bytes);
+        let start = StartAt { prefix, next_seq: 0, last: None, nonce, room };
         let writer = self.staging.writer(start).await?;
         let permits = self.parts.objects.hash_permits();
         let sink = Sink { writer, hash: RunningHash::default(), checksum: None, permits };

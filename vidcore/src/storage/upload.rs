@@ -119,6 +119,8 @@ pub struct Upload {
     pub length_deferred: bool,
     /// Bytes that came by appending, each of them durable.
     pub offset_bytes: u64,
+    /// Whether whoever appended last ended in order, so that nobody writes to its segments any more.
+    pub is_quiet: bool,
     /// The SHA-256 that was declared, if one was.
     pub declared_sha256: Option<[u8; 32]>,
     /// The staged object that holds all bytes, once they are there.
@@ -222,6 +224,8 @@ pub struct Appending {
     pub hash_state: Option<Vec<u8>>,
     /// Whether the last writer ended in order, so that nobody writes to the last segment any more.
     pub is_quiet: bool,
+    /// The bytes that the user's quota leaves for it, beyond what it has reserved.
+    pub quota_left: u64,
 }
 
 /// Bytes that are durable, to be acknowledged.

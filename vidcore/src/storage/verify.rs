@@ -18,7 +18,7 @@ use crate::media::{MediaError, MediaInfo, NewObject, Source};
 use crate::platform::parts::Parts;
 use crate::storage::objects::ObjectError;
 use crate::storage::service::staging_prefix;
-use crate::storage::{CommitSource, Segment, Upload, UploadError, UploadStatus};
+use crate::storage::{CommitSource, Objects, Segment, Upload, UploadError, UploadStatus};
 use crate::store::Causes;
 
 /// Checks a received upload and makes it the video's source.
@@ -97,7 +97,8 @@ async fn pin(parts: &Parts, upload: &Upload, segments: &[Segment]) -> Result<Str
     crate::failpoints::hit("before-pin");
     let moved = match (&upload.staged_key, segments) {
         (Some(staged), _) => parts.objects.rename(staged, &pinned).await,
-        (None, [only]) => parts.objects.rename(&only.key, &pinned).await,
+        (None, [only]) if upload.is_quiet => rename_only(&parts.objects, only, &pinned).await,
+        // An original is nobody's to write to: where somebody may be at work still, it is a copy.
         (None, segments) => parts.objects.concatenate(segments, &pinned).await,
     };
     crate::failpoints::hit("after-pin");
@@ -110,6 +111,16 @@ async fn pin(parts: &Parts, upload: &Upload, segments: &[Segment]) -> Result<Str
             Err(error) => Err(JobFailure::Retry(error.into())),
         },
         Err(error) => Err(JobFailure::Retry(error.into())),
+    }
+}
+
+/// A segment may have a tail that nobody acknowledged, or be short where objects are moving: both show by its size.
+async fn rename_only(objects: &Objects, only: &Segment, pinned: &str) -> Result<(), ObjectError> {
+    match objects.size(&only.key).await? {
+        Some(size_bytes) if size_bytes != only.size_bytes => {
+            objects.concatenate(std::slice::from_ref(only), pinned).await
+        }
+        _ => objects.rename(&only.key, pinned).await,
     }
 }
 

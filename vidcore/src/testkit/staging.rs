@@ -24,6 +24,7 @@ macro_rules! staging_contract {
                 writers_at_one_offset_do_not_touch_each_others_bytes,
                 a_writer_that_wakes_up_late_changes_nothing_that_was_committed,
                 an_abandoned_writer_leaves_what_it_committed_and_no_more,
+                what_is_taken_back_leaves_what_was_committed_before_and_no_more,
                 every_segment_lies_under_the_prefix,
                 segments_become_one_object_and_stay,
             );
@@ -41,7 +42,7 @@ macro_rules! staging_contract {
 const LARGE: usize = (11 << 20) + 17;
 
 fn start(nonce: u8, next_seq: u32, last: Option<&Segment>) -> StartAt {
-    StartAt { prefix: "staging/upload".to_owned(), next_seq, last: last.cloned(), nonce: [nonce; 8] }
+    StartAt { prefix: "staging/upload".to_owned(), next_seq, last: last.cloned(), nonce: [nonce; 8], room: 1 << 30 }
 }
 
 async fn writer(h: &ObjectHarness, start: StartAt) -> Box<dyn StagingWriter> {
@@ -173,6 +174,29 @@ pub async fn an_abandoned_writer_leaves_what_it_committed_and_no_more(h: &Object
     write(&mut some, &pattern(LARGE)).await;
     some.abandon().await;
     assert_eq!(b"kept", read(h, &segments).await.as_slice());
+}
+
+/// Nobody will ever record it.
+pub async fn what_is_taken_back_leaves_what_was_committed_before_and_no_more(h: &ObjectHarness) {
+    let mut nothing = writer(h, start(1, 0, None)).await;
+    write(&mut nothing, b"refused").await;
+    assert_eq!(1, commit(&mut nothing).await.len());
+    nothing.retract().await;
+    nothing.abandon().await;
+    assert!(h.objects.keys_under("staging").await.expect("the back end answers").is_empty());
+    let mut some = writer(h, start(2, 0, None)).await;
+    write(&mut some, b"kept").await;
+    let segments = commit(&mut some).await;
+    write(&mut some, b" and refused").await;
+    commit(&mut some).await;
+    some.retract().await;
+    some.abandon().await;
+    assert_eq!(b"kept", read(h, &segments).await.as_slice());
+    let mut stored = 0;
+    for key in h.objects.keys_under("staging").await.expect("the back end answers") {
+        stored += h.objects.size(&key).await.expect("the back end answers").unwrap_or(0);
+    }
+    assert_eq!(4, stored);
 }
 
 /// The collection goes by it.

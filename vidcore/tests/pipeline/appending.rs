@@ -6,7 +6,7 @@ use tokio::sync::oneshot;
 use vidcore::catalog::{VideoStatus, Visibility};
 use vidcore::id::{UploadId, VideoId};
 use vidcore::storage::resumable::{AppendBytes, OpenResumable, UploadTarget};
-use vidcore::storage::{Upload, UploadError, UploadStatus, Uploads};
+use vidcore::storage::{Checksum, ChecksumAlgorithm, Upload, UploadError, UploadStatus, Uploads};
 use vidcore::store::BoxError;
 use vidcore::testkit::store::PATIENCE;
 
@@ -164,5 +164,100 @@ async fn a_file_of_this_machine_becomes_a_source_and_stays_what_it_is() {
     let folder = uploads.ingest_file(&studio.actor, draft.id, studio.folder()).await;
     assert!(folder.is_err(), "{folder:?}");
     assert_eq!(0, uploads.usage(&studio.actor).await.expect("the store answers").reserved_bytes);
+    studio.close().await;
+}
+
+/// An upload whose length is said at the end.
+async fn open_deferred(studio: &Studio) -> UploadId {
+    let draft = studio.draft(Visibility::Public).await;
+    let input =
+        OpenResumable { target: UploadTarget::Video(draft.id), length: None, metadata: None, concatenation: None };
+    studio.platform.uploads().open_resumable(&studio.actor, input).await.expect("it is allowed").id
+}
+
+/// Bytes that lie in the folder for uploads, acknowledged or not.
+fn staged_bytes(studio: &Studio) -> u64 {
+    fn sum(folder: &std::path::Path) -> u64 {
+        let entries = std::fs::read_dir(folder).map(|entries| entries.flatten().collect::<Vec<_>>());
+        let size = |entry: &std::fs::DirEntry| match entry.metadata() {
+            Ok(found) if found.is_dir() => sum(&entry.path()),
+            Ok(found) => found.len(),
+            Err(_) => 0,
+        };
+        entries.map(|entries| entries.iter().map(size).sum()).unwrap_or(0)
+    }
+    sum(&studio.folder().join("objects/staging"))
+}
+
+#[tokio::test]
+async fn what_the_quota_refuses_of_an_upload_without_a_length_does_not_stay() {
+    let settings: fn(&mut vidcore::platform::Settings) = |settings| settings.uploads.quota_bytes = 100_000;
+    let studio = Studio::open(Plan { settings, ..Plan::default() }).await;
+    let (id, too_many) = (open_deferred(&studio).await, vec![7; 100_001]);
+    let sha256 = vidcore::storage::objects::sha256(&too_many).to_vec();
+    let checksum = Checksum::new(ChecksumAlgorithm::Sha256, sha256).expect("32 bytes");
+    for at in [at(0), AppendBytes { checksum: Some(checksum), ..at(0) }] {
+        for _ in 0..3 {
+            let refused = append(&studio, studio.platform.uploads(), id, at.clone(), &too_many).await;
+            assert!(matches!(refused, Err(UploadError::QuotaExceeded { .. })), "{refused:?}");
+            assert_eq!((0, 0), (staged_bytes(&studio), studio.upload_status(id).await.offset_bytes));
+        }
+    }
+    let announced = AppendBytes { announced: Some(100_001), ..at(0) };
+    let refused = append(&studio, studio.platform.uploads(), id, announced, b"").await;
+    assert!(matches!(refused, Err(UploadError::QuotaExceeded { .. })), "before a byte comes: {refused:?}");
+    append(&studio, studio.platform.uploads(), id, at(0), &too_many[1..]).await.expect("as much as there is room for");
+    assert_eq!(100_000, staged_bytes(&studio));
+    studio.close().await;
+}
+
+#[tokio::test]
+async fn bytes_that_another_upload_was_faster_with_do_not_stay() {
+    let settings: fn(&mut vidcore::platform::Settings) = |settings| settings.uploads.quota_bytes = 100_000;
+    let studio = Studio::open(Plan { settings, ..Plan::default() }).await;
+    let (slow, fast) = (open_deferred(&studio).await, open_deferred(&studio).await);
+    append(&studio, studio.platform.uploads(), slow, at(0), &[7; 10_000]).await.expect("there is room");
+    let (wake, sleeps) = oneshot::channel();
+    let running = tokio::spawn({
+        let (uploads, actor, stream) = (studio.platform.uploads().clone(), studio.actor, hanging(b"x", sleeps));
+        async move { uploads.append(&actor, slow, at(10_000), stream).await }
+    });
+    until_offset(&studio, slow, 10_001).await;
+    append(&studio, studio.platform.uploads(), fast, at(0), &[7; 80_000]).await.expect("there is room");
+    wake.send(vec![7; 20_000]).expect("it still waits");
+    let refused = running.await.expect("no panic");
+    assert!(matches!(refused, Err(UploadError::QuotaExceeded { .. })), "{refused:?}");
+    assert_eq!(90_001, staged_bytes(&studio));
+    append(&studio, studio.platform.uploads(), slow, at(10_001), &[7; 9_999]).await.expect("as much as there is");
+    assert_eq!(100_000, staged_bytes(&studio));
+    studio.close().await;
+}
+
+#[tokio::test]
+async fn an_upload_whose_only_writer_never_ended_becomes_a_source_of_its_own() {
+    let studio = Studio::open(Plan::default()).await;
+    let twin = studio.twin(Plan { worker: false, ..Plan::default() }).await;
+    let bytes = read_fixture("no-audio.mp4");
+    let id = open_deferred(&studio).await;
+    let (wake, sleeps) = oneshot::channel();
+    let frozen = tokio::spawn({
+        let (uploads, actor, stream) = (twin.uploads().clone(), studio.actor, hanging(&bytes, sleeps));
+        async move { uploads.append(&actor, id, at(0), stream).await }
+    });
+    until_offset(&studio, id, bytes.len()).await;
+    // All that is left to say is that this was all, and somebody else says it.
+    let length = Some(bytes.len() as u64);
+    append(&studio, studio.platform.uploads(), id, AppendBytes { length, ..at(bytes.len()) }, b"")
+        .await
+        .expect("the offset is right");
+    studio.until_upload(id, UploadStatus::Complete).await;
+    wake.send(vec![0; 1000]).expect("it still waits");
+    let late = frozen.await.expect("no panic");
+    assert!(late.is_err(), "{late:?}");
+    studio.until_idle().await;
+    let originals = studio.platform.objects().keys_under("originals").await.expect("the disk answers");
+    let stored = studio.platform.objects().measure(&originals[0]).await.expect("it is there");
+    assert_eq!(vidcore::storage::objects::sha256(&bytes), stored.sha256);
+    twin.shutdown().await;
     studio.close().await;
 }

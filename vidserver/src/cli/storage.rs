@@ -9,7 +9,7 @@ use clap::{Args, Subcommand};
 use vidcore::Platform;
 use vidcore::platform::settings::{FallbackSettings, StorageSettings};
 use vidcore::storage::Objects;
-use vidcore::storage::moving::{Look, Moved, copy_pass, lacking};
+use vidcore::storage::moving::{InUse, Look, Moved, copy_pass, lacking};
 
 use super::{CommandError, printable, say, visit};
 use crate::config::{Config, Sources};
@@ -68,7 +68,7 @@ async fn migrate(platform: &Platform, target: StorageSettings, verify: bool) -> 
         return Err("the file's [storage] is the place that is in use".into());
     }
     let to = platform.settings().open_objects(&target).await?;
-    copy(platform, platform.objects(), &to, verify).await?;
+    copy(platform, platform.objects(), &to, InUse::Old, verify).await?;
     say("Now put this [storage] into the configuration, with [storage.fallback] for the old place, restart every \
          process, then run `vidserver storage migrate --finish`.")
 }
@@ -77,17 +77,23 @@ async fn finish(platform: &Platform, verify: bool) -> Result<(), CommandError> {
     let Some(from) = platform.objects().fallback() else {
         return Err("storage.fallback names no place to bring objects from".into());
     };
-    copy(platform, from, platform.objects(), verify).await?;
+    copy(platform, from, platform.objects(), InUse::New, verify).await?;
     say(
         "Now take [storage.fallback] out of the configuration and restart every process. The old place is not used any more.",
     )
 }
 
-async fn copy(platform: &Platform, from: &Objects, to: &Objects, verify: bool) -> Result<(), CommandError> {
+async fn copy(
+    platform: &Platform,
+    from: &Objects,
+    to: &Objects,
+    in_use: InUse,
+    verify: bool,
+) -> Result<(), CommandError> {
     let store = &**platform.store();
     let mut look = if verify { Look::Hash } else { Look::Length };
     for _ in 0..MOST_PASSES {
-        let moved = copy_pass(store, from, to, look).await?;
+        let moved = copy_pass(store, from, to, in_use, look).await?;
         say(&summary(&moved))?;
         if !moved.damaged.is_empty() {
             return Err(listed(

@@ -16,7 +16,7 @@ use crate::storage::{in_bucket, plays};
 use crate::support::bounded;
 
 /// A file whose `[storage]` is the bucket.
-fn bucket_file(s3: &S3Settings) -> tempfile::NamedTempFile {
+pub(crate) fn bucket_file(s3: &S3Settings) -> tempfile::NamedTempFile {
     config_file(&format!(
         "[storage]\nback_end = 's3'\n[storage.s3]\nbucket = '{}'\nendpoint = '{}'\naccess_key_id = '{}'\n\
          secret_access_key = '{}'\n",
@@ -27,14 +27,20 @@ fn bucket_file(s3: &S3Settings) -> tempfile::NamedTempFile {
     ))
 }
 
-fn config_file(text: &str) -> tempfile::NamedTempFile {
+pub(crate) fn config_file(text: &str) -> tempfile::NamedTempFile {
     let mut file = tempfile::NamedTempFile::new().expect("a temporary file");
     file.write_all(text.as_bytes()).expect("there is room");
     file
 }
 
+/// The same file with where objects come from.
+pub(crate) fn finish_file(file: &tempfile::NamedTempFile, fallback: &str) -> tempfile::NamedTempFile {
+    let text = std::fs::read_to_string(file.path()).expect("text");
+    config_file(&format!("{text}{fallback}"))
+}
+
 /// The command over the app's folder; `config` is the place in use, where it is no folder.
-fn migrate(folder: &Path, flags: &[&str], config: Option<&Path>) -> Command {
+pub(crate) fn migrate(folder: &Path, flags: &[&str], config: Option<&Path>) -> Command {
     let mut command = vidserver(&["storage", "migrate"]);
     command.args(flags).arg("--data-dir").arg(folder.join("data"));
     if let Some(config) = config {
@@ -49,7 +55,7 @@ async fn ends(child: Child) -> Output {
     bounded(waited).await.expect("waiting does not panic").expect("the program ends")
 }
 
-async fn run(mut command: Command) -> String {
+pub(crate) async fn run(mut command: Command) -> String {
     let output = ends(command.spawn().expect("the program starts")).await;
     assert!(output.status.success(), "{output:?}");
     String::from_utf8(output.stdout).expect("text")
@@ -75,7 +81,7 @@ async fn again(app: &TestApp, user: &User, video: &Value) -> Value {
     app.get(&format!("/api/v1/videos/{}", text(&video["id"]))).by(user).send().await.expect(200).json()
 }
 
-fn moving_to(server: &TestS3) -> TestAppBuilder {
+pub(crate) fn moving_to(server: &TestS3) -> TestAppBuilder {
     TestApp::builder()
         .settings(in_bucket(server))
         .settings(|settings| settings.storage.fallback.back_end = FallbackChoice::Local)
@@ -136,8 +142,7 @@ async fn objects_move_into_a_bucket_beside_uploads_and_a_kill_and_everything_pla
     let pinned = format!("originals/{}/{}", text(&draft["id"]), text(&upload["id"]));
     assert_eq!(Some(crate::app::CLIP.len() as u64), in_new.size(&pinned).await.expect("the bucket answers"));
     // Beside the server, what only the old place has is brought over; then nothing needs it.
-    let moving = std::fs::read_to_string(file.path()).expect("text");
-    let moving = config_file(&format!("{moving}[storage.fallback]\nback_end = 'local'\n"));
+    let moving = finish_file(&file, "[storage.fallback]\nback_end = 'local'\n");
     let told = run(migrate(app.folder.path(), &["--finish"], Some(moving.path()))).await;
     assert!(told.starts_with("copied 1 objects of "), "{told}");
     let folder = app.end().await;

@@ -27,6 +27,13 @@ impl Objects {
 
     pub(super) async fn rename_from_fallback(&self, from: &str, to: &str) -> Result<(), ObjectError> {
         let fallback = self.fallback.as_deref().ok_or(ObjectError::NotFound)?;
+        // An earlier call got as far as here: what is there under the old key may be an older copy.
+        if self.size_here(to).await?.is_some() {
+            return match fallback.size_here(from).await? {
+                Some(_) => fallback.delete_here(from).await,
+                None => Err(ObjectError::NotFound),
+            };
+        }
         self.copy_from(fallback, from, to).await?;
         fallback.delete_here(from).await
     }

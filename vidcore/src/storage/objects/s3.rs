@@ -10,7 +10,7 @@ use object_store::prefix::PrefixStore;
 use object_store::{BackoffConfig, ClientOptions, Error, ObjectStore, RetryConfig};
 
 use super::failure::{failure, is_lasting};
-use super::{ObjectError, Objects, PART_SIZE};
+use super::{ObjectError, Objects, PART_SIZE, PartSizes};
 use crate::platform::settings::S3Settings;
 
 /// The most that S3 copies by itself, with one request.
@@ -33,8 +33,7 @@ impl Objects {
     pub fn s3(settings: &S3Settings) -> Result<Self, ObjectError> {
         let store = client(settings, settings.retries).map_err(|error| failure("prepare requests to S3", error))?;
         Ok(Self {
-            part_size: PART_SIZE,
-            most_parts: Some(MOST_PARTS),
+            parts: PartSizes { least: PART_SIZE, most: Some(MOST_PARTS) },
             copy_limit: Some(COPY_LIMIT),
             holds_small: true,
             ..Self::new(store)

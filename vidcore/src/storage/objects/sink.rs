@@ -9,6 +9,29 @@ use object_store::{ObjectStore, ObjectStoreExt, PutPayload, WriteMultipart};
 /// Parts of one object written at once.
 const PARTS_IN_FLIGHT: usize = 2;
 
+/// How large the parts are in which objects are put.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PartSizes {
+    /// Bytes of a part, at least.
+    pub least: usize,
+    /// How many parts an object may have: those of large objects are larger. `None` for as many as it takes.
+    pub most: Option<u64>,
+}
+
+impl PartSizes {
+    /// As many parts as it takes.
+    pub fn at_least(least: usize) -> Self {
+        Self { least, most: None }
+    }
+
+    /// Bytes of each part of an object of at most `limit` bytes. Where nobody knows that, parts are no larger than
+    /// the least, and the most there can be is what as many of them hold (48.8 GiB in S3).
+    pub fn of(self, limit: u64) -> usize {
+        let needed = self.most.filter(|_| limit < u64::MAX).map_or(0, |most| limit.div_ceil(most));
+        usize::try_from(needed).unwrap_or(usize::MAX).max(self.least)
+    }
+}
+
 /// One write under way.
 pub(crate) struct Sink {
     store: Arc<dyn ObjectStore>,
@@ -84,5 +107,20 @@ impl Sink {
         if let Err(left) = parts.abort().await {
             tracing::warn!(error = %left, "parts of a broken write were left behind");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_grow_with_the_object_where_their_number_is_bounded() {
+        let s3 = PartSizes { least: 5 << 20, most: Some(10_000) };
+        assert_eq!(5 << 20, s3.of(16 << 30));
+        assert_eq!(5 << 20, s3.of(u64::MAX));
+        let large = 5 << 40;
+        assert!((s3.of(large) as u64) * 10_000 >= large);
+        assert_eq!(1 << 20, PartSizes::at_least(1 << 20).of(large));
     }
 }

@@ -7,11 +7,12 @@ use futures_util::Stream;
 use tokio_util::sync::CancellationToken;
 
 use crate::entropy::EntropyExt;
+use crate::platform::settings::UploadSettings;
 use crate::storage::checksum::RunningChecksum;
 use crate::storage::objects::ObjectError;
 use crate::storage::service::{Uploads, staging_prefix, verify_job};
 use crate::storage::staging::intake::{Intake, Pause, Sink, Until};
-use crate::storage::staging::{RunningHash, StartAt};
+use crate::storage::staging::{RunningHash, StagingWriter, StartAt};
 use crate::storage::{Appending, BeginAppend, Checksum, RecordAppend, Segment, Upload, UploadError};
 use crate::store::{BoxError, Causes};
 
@@ -35,9 +36,10 @@ struct Append<'a> {
     /// The offset it began at.
     start: u64,
     mark: Mark,
-    /// Segments that somebody who was interrupted may still write to, in which nothing was added yet.
-    foreign: Vec<Segment>,
-    at: StartAt,
+    /// Whether somebody who was interrupted may still write to the last segment that counts.
+    is_foreign: bool,
+    /// Bytes that may come.
+    room: u64,
 }
 
 /// Appends `stream` where `begin` says.
@@ -53,11 +55,12 @@ pub(super) async fn append(
     let hash = running_hash(uploads, &appending).await?;
     let start = appending.upload.offset_bytes;
     let mark = Mark { offset: start, hash: hash.clone() };
-    let at = start_at(uploads, &appending);
-    let foreign = if appending.is_quiet { Vec::new() } else { appending.segments };
-    let mut append = Append { uploads, upload: appending.upload, writer, start, mark, foreign, at: at.clone() };
+    let room = room(&appending, &uploads.parts.settings.uploads);
+    let at = start_at(uploads, &appending, room);
+    let is_foreign = !appending.is_quiet && !appending.segments.is_empty();
+    let mut append = Append { uploads, upload: appending.upload, writer, start, mark, is_foreign, room };
     let checksum = checksum.map(RunningChecksum::new);
-    match uploads.staging.writer(at).await {
+    match open_writer(uploads, at).await {
         Ok(writer) => {
             let sink = Sink { writer, hash, checksum, permits: uploads.parts.objects.hash_permits() };
             append.take(stream, sink, place.stop()).await
@@ -77,7 +80,7 @@ impl Append<'_> {
             true => Until::END,
             false => Until { bytes: self.uploads.staging.commit_after(), time: COMMIT_EVERY },
         };
-        let mut intake = Intake::new(stream, self.room(), sink);
+        let mut intake = Intake::new(stream, self.room, sink);
         loop {
             let pause = match intake.run(until, stop).await {
                 Ok(pause) => pause,
@@ -108,18 +111,11 @@ impl Append<'_> {
         }
     }
 
-    /// Bytes that may still come.
-    fn room(&self) -> u64 {
-        let limit = match self.upload.length_deferred {
-            true => self.uploads.parts.settings.uploads.max_size_bytes,
-            false => self.upload.size_bytes,
-        };
-        limit.saturating_sub(self.start)
-    }
-
     fn too_long(&self) -> UploadError {
+        let UploadSettings { max_size_bytes, quota_bytes, .. } = self.uploads.parts.settings.uploads;
         match self.upload.length_deferred {
-            true => UploadError::TooLarge { max_size_bytes: self.uploads.parts.settings.uploads.max_size_bytes },
+            true if self.start + self.room >= max_size_bytes => UploadError::TooLarge { max_size_bytes },
+            true => UploadError::QuotaExceeded { used_bytes: quota_bytes.saturating_sub(self.room), quota_bytes },
             false => {
                 let declared = self.upload.size_bytes;
                 UploadError::SizeMismatch { declared, received: declared.saturating_add(1) }
@@ -141,31 +137,26 @@ impl Append<'_> {
         let sink = intake.sink();
         let mark = Mark { offset: to, hash: sink.hash.clone() };
         let segments = match sink.writer.commit().await {
-            Ok(segments) if segments.is_empty() && is_whole => self.own_only_segment().await,
-            committed => committed,
+            Ok(segments) => segments,
+            Err(error) => return Err(self.end_with(error.into()).await),
         };
-        match segments {
-            Ok(segments) => self.record(mark, segments, then).await,
-            Err(error) => Err(self.end_with(error.into()).await),
+        match self.record(mark, segments, then).await {
+            // Whether it was recorded is not known; what nobody names is collected some day.
+            Err(error @ UploadError::Store(_)) => Err(error),
+            // It counts for nothing, and must not stay: the next request could bring as much.
+            Err(error) => {
+                sink.writer.retract().await;
+                Err(self.end_with(error).await)
+            }
+            recorded => recorded,
         }
-    }
-
-    /// An only segment is what becomes the original itself, and an original is nobody's to write to: where this
-    /// request adds nothing to another's, it makes a copy.
-    async fn own_only_segment(&self) -> Result<Vec<Segment>, ObjectError> {
-        let [only] = &*self.foreign else { return Ok(Vec::new()) };
-        let segment = Segment { key: self.at.key(only.seq), ..only.clone() };
-        self.uploads.parts.objects.concatenate(&self.foreign, &segment.key).await?;
-        Ok(vec![segment])
     }
 
     async fn record(&mut self, mark: Mark, segments: Vec<Segment>, then: Then) -> Result<(), UploadError> {
         let settings = &self.uploads.parts.settings.uploads;
         let now = self.uploads.parts.now();
         let ttl = Duration::from_secs(settings.ttl_s);
-        if !segments.is_empty() {
-            self.foreign.clear();
-        }
+        let is_foreign = self.is_foreign && segments.is_empty();
         let command = RecordAppend {
             id: self.upload.id,
             writer: self.writer,
@@ -175,14 +166,14 @@ impl Append<'_> {
             hash_state: mark.hash.state(),
             sha256: mark.hash.digest(),
             // Who added nothing leaves the last segment to whoever may still write to it.
-            goes_on: then == Then::GoOn || !self.foreign.is_empty(),
+            goes_on: then == Then::GoOn || is_foreign,
             quota_bytes: settings.quota_bytes,
             expires_at: now.plus(ttl).min(self.upload.created_at.plus(ttl.saturating_mul(LONGEST_LIFE))),
         };
         let Upload { id, user, video, .. } = self.upload;
         let causes = Causes::none().job(verify_job(&self.uploads.parts, id, user, video, now));
         self.upload = self.uploads.parts.store.record_append(command, causes).await?;
-        self.mark = mark;
+        (self.mark, self.is_foreign) = (mark, is_foreign);
         Ok(())
     }
 
@@ -213,13 +204,33 @@ enum Then {
     End,
 }
 
-fn start_at(uploads: &Uploads, appending: &Appending) -> StartAt {
+/// Bytes that may come.
+fn room(appending: &Appending, settings: &UploadSettings) -> u64 {
+    let upload = &appending.upload;
+    match upload.length_deferred {
+        true => appending.quota_left.min(settings.max_size_bytes.saturating_sub(upload.offset_bytes)),
+        false => upload.size_bytes.saturating_sub(upload.offset_bytes),
+    }
+}
+
+/// While objects are moving, the last segment may lie in the other place, where nobody goes on with it.
+async fn open_writer(uploads: &Uploads, at: StartAt) -> Result<Box<dyn StagingWriter>, ObjectError> {
+    let opened = uploads.staging.writer(at.clone()).await;
+    let (Err(ObjectError::NotFound), Some(last)) = (&opened, &at.last) else { return opened };
+    match uploads.parts.objects.size(&last.key).await? {
+        Some(size_bytes) if size_bytes >= last.size_bytes => uploads.staging.writer(StartAt { last: None, ..at }).await,
+        _ => opened,
+    }
+}
+
+fn start_at(uploads: &Uploads, appending: &Appending, room: u64) -> StartAt {
     let last = appending.segments.last().filter(|_| appending.is_quiet).cloned();
     StartAt {
         prefix: staging_prefix(appending.upload.id),
         next_seq: u32::try_from(appending.segments.len()).unwrap_or(u32::MAX),
         last,
         nonce: uploads.parts.entropy.bytes(),
+        room,
     }
 }
 

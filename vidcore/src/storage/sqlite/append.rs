@@ -17,14 +17,15 @@ pub(super) fn begin(db: &Connection, command: &BeginAppend, now: Timestamp) -> R
     if upload.offset_bytes != command.offset_bytes {
         return Err(refuse(UploadError::OffsetMismatch { current: upload.offset_bytes }));
     }
+    let is_quiet = upload.is_quiet;
     declare_length(db, &upload, command, now)?;
-    demand_room_for(&demand(db, command.id, None)?, command)?;
-    let (hash_state, is_quiet) = db
-        .prepare_cached("SELECT hash_state, writer IS NULL FROM uploads WHERE id = :id")?
-        .query_row(named_params! {":id": command.id}, |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let quota_left = demand_room_for(db, &demand(db, command.id, None)?, command, now)?;
+    let hash_state = db
+        .prepare_cached("SELECT hash_state FROM uploads WHERE id = :id")?
+        .query_row(named_params! {":id": command.id}, |row| row.get(0))?;
     set_writer(db, command.id, command.writer, now)?;
     let upload = demand(db, command.id, None)?;
-    Ok(Appending { segments: segments(db, command.id)?, upload, hash_state, is_quiet })
+    Ok(Appending { segments: segments(db, command.id)?, upload, hash_state, is_quiet, quota_left })
 }
 
 fn demand_appendable(upload: &Upload, now: Timestamp) -> Result<()> {
@@ -57,9 +58,10 @@ fn declare_length(db: &Connection, upload: &Upload, command: &BeginAppend, now: 
     Ok(())
 }
 
-/// More bytes than there is room for are refused before the first of them comes.
-fn demand_room_for(upload: &Upload, command: &BeginAppend) -> Result<()> {
-    let received = upload.offset_bytes.saturating_add(command.announced.unwrap_or(0));
+/// More bytes than there is room for are refused before the first of them comes; how many the quota leaves.
+fn demand_room_for(db: &Connection, upload: &Upload, command: &BeginAppend, now: Timestamp) -> Result<u64> {
+    let announced = command.announced.unwrap_or(0);
+    let received = upload.offset_bytes.saturating_add(announced);
     match upload.length_deferred {
         true if received > command.max_size_bytes => {
             Err(refuse(UploadError::TooLarge { max_size_bytes: command.max_size_bytes }))
@@ -67,7 +69,9 @@ fn demand_room_for(upload: &Upload, command: &BeginAppend) -> Result<()> {
         false if received > upload.size_bytes => {
             Err(refuse(UploadError::SizeMismatch { declared: upload.size_bytes, received }))
         }
-        _ => Ok(()),
+        true => Ok(weigh(db, upload.user, announced, command.quota_bytes, now)?.saturating_add(announced)),
+        // Reserved when it was declared.
+        false => Ok(0),
     }
 }
 

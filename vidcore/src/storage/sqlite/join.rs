@@ -48,13 +48,18 @@ fn is_joinable(part: &Upload, user: UserId, now: Timestamp) -> bool {
     part.user == user && part.kind == UploadKind::Part && is_live && part.is_received()
 }
 
-/// The segments of the part are the next ones of the whole.
+/// The segments of the part are the next ones of the whole; whoever may still write to the part's may to them.
 fn take_over(db: &Connection, whole: UploadId, part: UploadId, now: Timestamp) -> rusqlite::Result<()> {
     db.prepare_cached(
         "INSERT INTO upload_segments (upload_pk, seq, key, size_bytes)
          SELECT w.pk, s.seq + (SELECT count(*) FROM upload_segments h WHERE h.upload_pk = w.pk), s.key, s.size_bytes
          FROM uploads w, uploads p JOIN upload_segments s ON s.upload_pk = p.pk
          WHERE w.id = :whole AND p.id = :part ORDER BY s.seq",
+    )?
+    .execute(named_params! {":whole": whole, ":part": part})?;
+    db.prepare_cached(
+        "UPDATE uploads SET writer = coalesce(writer, (SELECT writer FROM uploads WHERE id = :part))
+         WHERE id = :whole",
     )?
     .execute(named_params! {":whole": whole, ":part": part})?;
     db.prepare_cached(

@@ -20,7 +20,7 @@ mod join;
 type Result<T, E = Fail<UploadError>> = std::result::Result<T, E>;
 
 const SELECT: &str = "SELECT p.id, v.id AS video_id, u.id AS user_id, p.kind, p.status, p.size_bytes,
-    p.length_deferred, p.offset_bytes, p.declared_sha256, p.staged_key, p.received_sha256, p.metadata,
+    p.length_deferred, p.offset_bytes, p.writer IS NULL AS is_quiet, p.declared_sha256, p.staged_key, p.received_sha256, p.metadata,
     p.concatenation, p.reason, p.created_at_ms, p.expires_at_ms
     FROM uploads p LEFT JOIN videos v ON v.pk = p.video_pk JOIN users u ON u.pk = p.user_pk";
 
@@ -34,6 +34,7 @@ fn upload_from(row: &Row<'_>) -> rusqlite::Result<Upload> {
         size_bytes: row.get::<_, i64>("size_bytes")?.unsigned_abs(),
         length_deferred: row.get("length_deferred")?,
         offset_bytes: row.get::<_, i64>("offset_bytes")?.unsigned_abs(),
+        is_quiet: row.get("is_quiet")?,
         declared_sha256: row.get("declared_sha256")?,
         staged_key: row.get("staged_key")?,
         received_sha256: row.get("received_sha256")?,
@@ -106,14 +107,13 @@ fn demand_owner(db: &Connection, new: &NewUpload) -> Result<()> {
         .ok_or_else(|| refuse(UploadError::NotFound))
 }
 
-/// Whether the user may have `more` bytes stored or reserved than now.
-fn weigh(db: &Connection, user: UserId, more: u64, quota_bytes: u64, now: Timestamp) -> Result<()> {
+/// Whether the user may have `more` bytes stored or reserved than now; how many beyond these, if so.
+fn weigh(db: &Connection, user: UserId, more: u64, quota_bytes: u64, now: Timestamp) -> Result<u64> {
     let usage = usage(db, user, now)?;
     let used_bytes = usage.stored_bytes.saturating_add(usage.reserved_bytes);
-    if used_bytes.saturating_add(more) > quota_bytes {
-        return Err(refuse(UploadError::QuotaExceeded { used_bytes, quota_bytes }));
-    }
-    Ok(())
+    quota_bytes
+        .checked_sub(used_bytes.saturating_add(more))
+        .ok_or_else(|| refuse(UploadError::QuotaExceeded { used_bytes, quota_bytes }))
 }
 
 fn demand_room(db: &Connection, new: &NewUpload) -> Result<()> {

@@ -50,7 +50,7 @@ fn begin(root: &Path, start: &StartAt) -> std::io::Result<FileWriter> {
     let path = root.join(&segment.key);
     std::fs::create_dir_all(root.join(&start.prefix))?;
     let file = OpenOptions::new().write(true).create_new(true).open(&path)?;
-    Ok(FileWriter { file: Arc::new(file), root: root.to_owned(), committed: 0, is_new: true, segment })
+    Ok(FileWriter::new(file, root, true, segment))
 }
 
 /// What lies beyond the segment was never acknowledged.
@@ -61,8 +61,7 @@ fn go_on(root: &Path, segment: Segment) -> std::io::Result<FileWriter> {
         return Err(Error::other(format!("a staged file has {found} bytes of {}", segment.size_bytes)));
     }
     file.set_len(segment.size_bytes)?;
-    let committed = segment.size_bytes;
-    Ok(FileWriter { file: Arc::new(file), root: root.to_owned(), committed, is_new: false, segment })
+    Ok(FileWriter::new(file, root, false, segment))
 }
 
 #[derive(Debug)]
@@ -72,8 +71,25 @@ struct FileWriter {
     /// Its size is what has been written.
     segment: Segment,
     committed: u64,
+    /// What was committed before the last commit.
+    before: u64,
     /// Whether its name may not be on the disk yet.
     is_new: bool,
+}
+
+impl FileWriter {
+    fn new(file: File, root: &Path, is_new: bool, segment: Segment) -> Self {
+        let committed = segment.size_bytes;
+        Self { file: Arc::new(file), root: root.to_owned(), committed, before: committed, is_new, segment }
+    }
+
+    async fn remove(&self) {
+        if let Err(error) = tokio::fs::remove_file(self.root.join(&self.segment.key)).await
+            && error.kind() != ErrorKind::NotFound
+        {
+            tracing::warn!(%error, "a staged file could not be removed");
+        }
+    }
 }
 
 #[async_trait]
@@ -103,17 +119,26 @@ impl StagingWriter for FileWriter {
             if is_new { sync_folders(&folder, &root) } else { Ok(()) }
         })
         .await?;
-        self.committed = self.segment.size_bytes;
+        self.before = std::mem::replace(&mut self.committed, self.segment.size_bytes);
         Ok(vec![self.segment.clone()])
+    }
+
+    async fn retract(&mut self) {
+        self.committed = self.before;
+        if self.committed == 0 {
+            return self.remove().await;
+        }
+        // Nobody else writes to it: whoever follows somebody at work begins a file of their own.
+        let (file, length) = (Arc::clone(&self.file), self.committed);
+        if let Err(error) = blocking("cut a staged file", move || file.set_len(length)).await {
+            tracing::warn!(%error, "a staged file could not be cut");
+        }
     }
 
     async fn abandon(self: Box<Self>) {
         // A committed segment is cut by whoever goes on with it.
-        if self.committed == 0
-            && let Err(error) = tokio::fs::remove_file(self.root.join(&self.segment.key)).await
-            && error.kind() != ErrorKind::NotFound
-        {
-            tracing::warn!(%error, "a staged file could not be removed");
+        if self.committed == 0 {
+            self.remove().await;
         }
     }
 }

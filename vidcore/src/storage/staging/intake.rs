@@ -156,7 +156,14 @@ impl<S: Stream<Item = Result<Bytes, BoxError>> + Send + Unpin> Intake<S> {
     }
 
     async fn settle(&mut self) -> Result<(), ObjectError> {
-        let State::Busy(task) = &mut self.state else { return Ok(()) };
+        // Dropped while it waits, or after a panic, it is of no use: a task is never asked twice.
+        let task = match std::mem::replace(&mut self.state, State::Moving) {
+            State::Busy(task) => task,
+            other => {
+                self.state = other;
+                return Ok(());
+            }
+        };
         let operation = "stage bytes";
         let (sink, written) =
             task.await.map_err(|error| ObjectError::Unavailable { operation, source: error.into() })?;
@@ -189,5 +196,41 @@ async fn sleep_until(deadline: Option<Instant>) {
     match deadline {
         Some(deadline) => tokio::time::sleep_until(deadline).await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::Segment;
+
+    /// A writer that meets what nobody thought of.
+    #[derive(Debug)]
+    struct Panics;
+
+    #[async_trait::async_trait]
+    impl StagingWriter for Panics {
+        async fn write(&mut self, _: &Batch) -> Result<(), ObjectError> {
+            panic!("it is meant to");
+        }
+
+        async fn commit(&mut self) -> Result<Vec<Segment>, ObjectError> {
+            Ok(Vec::new())
+        }
+
+        async fn retract(&mut self) {}
+
+        async fn abandon(self: Box<Self>) {}
+    }
+
+    #[tokio::test]
+    async fn a_writer_that_panics_is_an_error_and_can_be_given_up() {
+        let permits = Arc::new(Semaphore::new(1));
+        let sink = Sink { writer: Box::new(Panics), hash: RunningHash::default(), checksum: None, permits };
+        let bytes = futures_util::stream::iter([Ok(Bytes::from_static(b"bytes"))]);
+        let mut intake = Intake::new(bytes, 5, sink);
+        let failed = intake.run(Until::END, &CancellationToken::new()).await;
+        assert!(matches!(failed, Err(ObjectError::Unavailable { .. })), "{failed:?}");
+        intake.abandon().await;
     }
 }

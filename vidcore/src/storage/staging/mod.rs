@@ -37,6 +37,8 @@ pub struct StartAt {
     pub last: Option<Segment>,
     /// What tells this writer's segments from those of all others.
     pub nonce: [u8; 8],
+    /// The most bytes that may come.
+    pub room: u64,
 }
 
 /// Opens writers.
@@ -71,6 +73,9 @@ pub trait StagingWriter: fmt::Debug + Send {
     /// # Errors
     /// [`ObjectError`]; as for [`write`](Self::write).
     async fn commit(&mut self) -> Result<Vec<Segment>, ObjectError>;
+
+    /// Takes back what the last commit named, as far as it can be removed: nobody will ever record it.
+    async fn retract(&mut self);
 
     /// Gives up what was not committed, as far as it can be removed.
     async fn abandon(self: Box<Self>);

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use object_store::ObjectStore;
+use object_store::{ObjectStore, ObjectStoreExt};
 
 use crate::storage::Segment;
 use crate::storage::objects::failure::failure;
 use crate::storage::objects::sink::Sink;
-use crate::storage::objects::{ObjectError, path};
+use crate::storage::objects::{ObjectError, PartSizes, path};
 
 use super::{Batch, Staging, StagingWriter, StartAt, len};
 
@@ -21,13 +21,13 @@ const OPERATION: &str = "write a staged object";
 #[derive(Debug, Clone)]
 pub struct ObjectStaging {
     store: Arc<dyn ObjectStore>,
-    part_size: usize,
+    parts: PartSizes,
 }
 
 impl ObjectStaging {
-    /// Staging in `store`; objects of more than `part_size` bytes are put in parts of that size.
-    pub fn new(store: Arc<dyn ObjectStore>, part_size: usize) -> Self {
-        Self { store, part_size }
+    /// Staging in `store`; objects of more than one part are put in parts.
+    pub fn new(store: Arc<dyn ObjectStore>, parts: PartSizes) -> Self {
+        Self { store, parts }
     }
 }
 
@@ -35,8 +35,8 @@ impl ObjectStaging {
 impl Staging for ObjectStaging {
     async fn writer(&self, start: StartAt) -> Result<Box<dyn StagingWriter>, ObjectError> {
         let seq = start.next_seq;
-        let (store, part_size) = (Arc::clone(&self.store), self.part_size);
-        Ok(Box::new(ObjectWriter { store, part_size, start, seq, written: 0, sink: None }))
+        let (store, part_size) = (Arc::clone(&self.store), self.parts.of(start.room));
+        Ok(Box::new(ObjectWriter { store, part_size, start, seq, written: 0, sink: None, last: None }))
     }
 
     fn commit_after(&self) -> u64 {
@@ -54,6 +54,8 @@ struct ObjectWriter {
     written: u64,
     /// Where they go; nowhere before the first of them.
     sink: Option<Sink>,
+    /// The key of the last commit.
+    last: Option<String>,
 }
 
 impl std::fmt::Debug for ObjectWriter {
@@ -81,7 +83,16 @@ impl StagingWriter for ObjectWriter {
         let segment = Segment { seq: self.seq, key: self.start.key(self.seq), size_bytes: self.written };
         sink.finish().await.map_err(|error| failure(OPERATION, error))?;
         (self.seq, self.written) = (self.seq + 1, 0);
+        self.last = Some(segment.key.clone());
         Ok(vec![segment])
+    }
+
+    async fn retract(&mut self) {
+        let Some(key) = self.last.take() else { return };
+        let Ok(path) = path(&key) else { return };
+        if let Err(error) = self.store.delete(&path).await {
+            tracing::warn!(%error, "a staged object could not be deleted");
+        }
     }
 
     async fn abandon(self: Box<Self>) {
