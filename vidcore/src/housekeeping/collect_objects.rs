@@ -7,16 +7,19 @@
 //! was frozen may put an object after the collection; the next one takes it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::TryStreamExt;
 use tokio_util::sync::CancellationToken;
 
+use crate::clock::Timestamp;
 use crate::doctor::upload_of;
 use crate::jobs::worker::{JobContext, JobFailure, JobHandler};
 use crate::platform::parts::Parts;
 use crate::storage::Objects;
 use crate::storage::objects::ObjectError;
+use crate::storage::objects::direct::Unfinished;
 use crate::store::{Causes, Store, StoreError};
 
 use super::ended;
@@ -28,6 +31,9 @@ const OBJECTS_AT_ONCE: u64 = 10_000;
 
 /// Rows and keys looked at together.
 const BATCH: u16 = 500;
+
+/// How long after an upload's time nobody writes for it any more.
+const UNFINISHED_MARGIN: Duration = Duration::from_secs(86_400);
 
 /// Where this program's keys begin. Whatever else is in the object store is somebody else's.
 const ROOMS: [&str; 3] = ["staging/", "originals/", "renditions/"];
@@ -66,7 +72,15 @@ impl JobHandler for CollectObjects {
     async fn run(&self, context: JobContext) -> Result<Causes, JobFailure> {
         let collected = collect_share(&*self.0.store, &self.0.objects, &context.cancel, OBJECTS_AT_ONCE).await;
         match collected {
-            Ok(collected) => Ok(ended(&self.0, KIND, collected.more)),
+            Ok(collected) => {
+                let before = self.0.now().minus(Duration::from_secs(self.0.settings.uploads.ttl_s) + UNFINISHED_MARGIN);
+                if !collected.more
+                    && let Err(error) = collect_unfinished(&*self.0.store, &self.0.objects, before).await
+                {
+                    return Err(JobFailure::Retry(error.into()));
+                }
+                Ok(ended(&self.0, KIND, collected.more))
+            }
             Err(CollectError::Cancelled) => Err(JobFailure::Cancelled),
             Err(error) => Err(JobFailure::Retry(error.into())),
         }
@@ -90,6 +104,32 @@ pub async fn collect(store: &dyn Store, objects: &Objects) -> Result<Collected, 
             return Ok(all);
         }
     }
+}
+
+/// Gives up the parts in a bucket that were begun before `before` and that no upload waits for; how many. What a killed
+/// process was writing is among them: nothing is written for as long as an upload may take.
+///
+/// # Errors
+/// [`CollectError`].
+pub async fn collect_unfinished(store: &dyn Store, objects: &Objects, before: Timestamp) -> Result<u64, CollectError> {
+    let Some(direct) = objects.direct() else { return Ok(0) };
+    let (mut given_up, mut after) = (0, None);
+    loop {
+        let page = direct.unfinished(after.as_ref()).await?;
+        let Some(last) = page.last() else { break };
+        after = Some(last.parts.clone());
+        let is_ours = |it: &Unfinished| it.begun < before && ROOMS.iter().any(|room| it.parts.key.starts_with(room));
+        let old: Vec<_> = page.into_iter().filter(is_ours).map(|it| it.parts).collect();
+        let ended = store.ended_bucket_uploads(old.iter().map(|parts| parts.id.clone()).collect()).await?;
+        for parts in old.iter().filter(|parts| ended.contains(&parts.id)) {
+            direct.abort(parts).await?;
+            given_up += 1;
+        }
+    }
+    if given_up > 0 {
+        tracing::info!(given_up, "unfinished parts of nobody were given up");
+    }
+    Ok(given_up)
 }
 
 /// One run, which ends soon after it has deleted `limit` objects.

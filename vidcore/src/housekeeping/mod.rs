@@ -24,7 +24,7 @@ mod prune_sessions;
 mod prune_viewers;
 mod purge_trash;
 
-pub use collect_objects::{CollectError, Collected, collect};
+pub use collect_objects::{CollectError, Collected, collect, collect_unfinished};
 
 /// The queue of these jobs.
 pub const HOUSEKEEPING_QUEUE: &str = "housekeeping";

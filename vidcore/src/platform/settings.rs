@@ -156,7 +156,25 @@ pub struct UploadSettings {
     /// How often a complete upload is checked, should the server have trouble, before it is rejected. As shipped the
     /// last try comes after a quarter of an hour or later. Default 15.
     pub verify_attempts: u16,
+    /// Whether clients may put files into the bucket themselves, in parts, by signed URLs. Takes `storage.back_end =
+    /// "s3"` and, for browsers, a CORS rule of the bucket. Default false.
+    pub direct: bool,
+    /// Bytes of such a part, 5 MiB to 5 GiB; those of files that would have more than 10,000 are larger. Default 16 MiB.
+    pub part_size_bytes: u64,
+    /// Life of the URL of such a part in seconds, 1 to 604,800 (7 days). Default 3,600.
+    pub part_url_ttl_s: u64,
 }
+
+impl UploadSettings {
+    /// Bytes of each part but the last of a file of `size_bytes`.
+    pub(crate) fn part_size(&self, size_bytes: u64) -> u64 {
+        const MIB: u64 = 1 << 20;
+        self.part_size_bytes.max(size_bytes.div_ceil(MOST_PARTS).div_ceil(MIB) * MIB)
+    }
+}
+
+/// The most parts that S3 takes of one object.
+const MOST_PARTS: u64 = 10_000;
 
 impl Default for UploadSettings {
     fn default() -> Self {
@@ -167,6 +185,9 @@ impl Default for UploadSettings {
             max_open_per_video: 5,
             max_open_parts: 100,
             verify_attempts: 15,
+            direct: false,
+            part_size_bytes: 16 << 20,
+            part_url_ttl_s: 3600,
         }
     }
 }

@@ -11,6 +11,7 @@ use crate::store::{Causes, Fence, Outcome, StoreError};
 pub mod checksum;
 mod ingest;
 pub mod moving;
+pub mod multipart;
 pub mod objects;
 pub mod playback_token;
 pub mod resumable;
@@ -29,7 +30,7 @@ pub use playback_token::{PlaybackGrant, PlaybackTokens};
 pub use service::{OpenUpload, UploadSignature, UploadView, Uploads, UsageView};
 pub use signed_url::{SignatureError, UploadUrlSigner};
 pub use upload::{
-    Appending, BeginAppend, JoinUploads, NewUpload, RecordAppend, Segment, Upload, UploadKind, UploadStatus,
+    Appending, BeginAppend, JoinUploads, Multipart, NewUpload, RecordAppend, Segment, Upload, UploadKind, UploadStatus,
 };
 pub use viewer::{AddressPrefix, OriginRule, Visitor};
 
@@ -63,6 +64,14 @@ pub enum UploadError {
     /// Completed before all bytes were there.
     #[error("upload has no bytes yet")]
     NoBytes,
+    /// Completed before all parts were in the bucket.
+    #[error("{count} parts are missing, the first of them is number {first}")]
+    PartsMissing {
+        /// The lowest number that is missing.
+        first: u32,
+        /// How many are.
+        count: u32,
+    },
     /// The owner's storage quota does not hold this upload.
     #[error("quota exceeded: {used_bytes} of {quota_bytes} bytes used")]
     QuotaExceeded {
@@ -219,6 +228,16 @@ pub trait UploadStore: Send + Sync {
     /// [`UploadError::BadPart`], [`UploadError::TooLarge`], [`UploadError::NotFound`],
     /// [`UploadError::QuotaExceeded`], [`UploadError::TooManyOpen`].
     async fn join_uploads(&self, command: JoinUploads, causes: Causes) -> Result<Outcome<Upload>, UploadError>;
+
+    /// Names the bucket's id for the parts of an upload that has none yet; the upload with the id that counts, which
+    /// may be that of an earlier call.
+    ///
+    /// # Errors
+    /// [`UploadError::NotFound`], [`UploadError::WrongKind`], [`UploadError::Expired`], [`UploadError::WrongState`].
+    async fn begin_parts(&self, id: UploadId, user: UserId, bucket_upload: String) -> Result<Upload, UploadError>;
+
+    /// Those of the bucket's ids that belong to no upload that is open or being verified.
+    async fn ended_bucket_uploads(&self, bucket_uploads: Vec<String>) -> Result<Vec<String>, StoreError>;
 
     /// The staged objects that hold the bytes of an upload, in order; none for one that came whole.
     async fn upload_segments(&self, id: UploadId) -> Result<Vec<Segment>, UploadError>;

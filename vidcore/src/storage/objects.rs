@@ -3,6 +3,7 @@
 //! Keys are made by this crate alone (`staging/…`, `originals/…`, `renditions/…`), never of a user's
 //! text. Content type, hash and size live in rows, not in attributes of the object store.
 
+pub mod direct;
 pub(crate) mod failure;
 mod fallback;
 mod listing;
@@ -27,6 +28,7 @@ use object_store::{GetOptions, ObjectStore, ObjectStoreExt};
 use tokio::sync::Semaphore;
 use tokio_util::io::ReaderStream;
 
+use self::direct::DirectStore;
 use self::failure::failure;
 pub(crate) use self::failure::io_failure;
 pub use self::sink::PartSizes;
@@ -107,6 +109,8 @@ pub struct Objects {
     copy_limit: Option<u64>,
     /// Whether an object of one part is put with one request.
     holds_small: bool,
+    /// What clients may be sent to.
+    direct: Option<Arc<dyn DirectStore>>,
     /// Where objects are looked for that are not here.
     fallback: Option<Arc<Objects>>,
     /// The folder of a local back end, for hard links instead of copies.
@@ -143,6 +147,7 @@ impl Objects {
             parts: PartSizes::at_least(PART_SIZE),
             copy_limit: None,
             holds_small: false,
+            direct: None,
             fallback: None,
             root: None,
             hashing: Arc::new(Semaphore::new(permits)),

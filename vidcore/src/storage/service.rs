@@ -17,6 +17,7 @@ use crate::idempotency::IdempotencyKey;
 use crate::invalid::FieldProblem;
 use crate::jobs::{FollowUp, NewJob, UPLOADS_QUEUE};
 use crate::platform::parts::Parts;
+use crate::storage::multipart::give_up_parts;
 use crate::storage::objects::{ObjectError, Written};
 use crate::storage::resumable::writers::Writers;
 use crate::storage::signed_url::UploadUrlSigner;
@@ -70,6 +71,10 @@ pub struct UploadView {
     pub offset_bytes: u64,
     /// Whether all bytes are there.
     pub received: bool,
+    /// Bytes of each part but the last, of an upload of the kind `multipart`.
+    pub part_size_bytes: Option<u64>,
+    /// How many parts it has.
+    pub part_count: Option<u32>,
     /// SHA-256 of the received bytes, 64 hexadecimal digits.
     pub sha256: Option<String>,
     /// Why it was rejected.
@@ -122,6 +127,18 @@ impl Uploads {
         input: OpenUpload,
         key: Option<IdempotencyKey>,
     ) -> Result<Outcome<UploadView>, UploadError> {
+        self.open_as(actor, video, input, None, key).await
+    }
+
+    /// The same, in parts of `part_size_bytes` if they are to come as such.
+    pub(super) async fn open_as(
+        &self,
+        actor: &Actor,
+        video: VideoId,
+        input: OpenUpload,
+        part_size_bytes: Option<u64>,
+        key: Option<IdempotencyKey>,
+    ) -> Result<Outcome<UploadView>, UploadError> {
         let settings = &self.parts.settings.uploads;
         if input.size_bytes == 0 || input.size_bytes > settings.max_size_bytes {
             let message = format!("between 1 and {} bytes", settings.max_size_bytes);
@@ -132,7 +149,8 @@ impl Uploads {
             id: UploadId::new(now, &*self.parts.entropy),
             video: Some(video),
             user: actor.user,
-            kind: UploadKind::Whole,
+            kind: if part_size_bytes.is_some() { UploadKind::Multipart } else { UploadKind::Whole },
+            part_size_bytes,
             size_bytes: Some(input.size_bytes),
             declared_sha256: input.sha256,
             metadata: None,
@@ -292,8 +310,8 @@ impl Uploads {
     /// again changes nothing.
     ///
     /// # Errors
-    /// [`UploadError::NotFound`], [`UploadError::NoBytes`], [`UploadError::Expired`],
-    /// [`UploadError::WrongState`].
+    /// [`UploadError::NotFound`], [`UploadError::NoBytes`], [`UploadError::PartsMissing`], [`UploadError::Expired`],
+    /// [`UploadError::WrongState`], [`UploadError::Object`].
     pub async fn complete(
         &self,
         actor: &Actor,
@@ -302,7 +320,11 @@ impl Uploads {
     ) -> Result<Outcome<UploadView>, UploadError> {
         let now = self.parts.now();
         let upload = self.parts.store.upload(id).await?.filter(|upload| upload.user == actor.user);
-        let Upload { user, video, .. } = upload.ok_or(UploadError::NotFound)?;
+        let upload = upload.ok_or(UploadError::NotFound)?;
+        if let (Some(multipart), UploadStatus::Open) = (&upload.multipart, upload.status) {
+            self.demand_parts(&upload, multipart).await?;
+        }
+        let Upload { user, video, .. } = upload;
         let job = verify_job(&self.parts, id, user, video, now);
         let causes = Causes::none().idempotent(self.parts.remember(key)).job(job);
         let outcome = self.parts.store.complete_upload(id, actor.user, causes).await?;
@@ -320,18 +342,19 @@ impl Uploads {
         key: Option<IdempotencyKey>,
     ) -> Result<Outcome<UploadView>, UploadError> {
         let causes = Causes::none().idempotent(self.parts.remember(key));
-        self.settle_own(actor, id).await?;
+        let upload = self.settle_own(actor, id).await?;
         let outcome = self.parts.store.abort_upload(id, actor.user, self.parts.now(), causes).await?;
-        self.clear_staging(id).await;
+        self.clear_staging(id, upload.as_ref()).await;
         Ok(outcome.map(|upload| self.show(upload)))
     }
 
     /// Stops whoever appends to an upload of the actor's: nobody writes into a folder that is about to go.
-    async fn settle_own(&self, actor: &Actor, id: UploadId) -> Result<(), UploadError> {
-        if self.parts.store.upload(id).await?.is_some_and(|upload| upload.user == actor.user) {
+    async fn settle_own(&self, actor: &Actor, id: UploadId) -> Result<Option<Upload>, UploadError> {
+        let upload = self.parts.store.upload(id).await?.filter(|upload| upload.user == actor.user);
+        if upload.is_some() {
             self.writers.settle(id).await;
         }
-        Ok(())
+        Ok(upload)
     }
 
     /// What the actor's files take up.
@@ -365,12 +388,15 @@ impl Uploads {
         // The row goes first: whoever completes the upload before that keeps its bytes, and nobody does
         // after. What a crash in between leaves, or a deletion that fails, is taken by the collection.
         if self.parts.store.expire_upload(id, now).await? {
-            self.clear_staging(id).await;
+            self.clear_staging(id, self.parts.store.upload(id).await?.as_ref()).await;
         }
         Ok(())
     }
 
-    async fn clear_staging(&self, id: UploadId) {
+    async fn clear_staging(&self, id: UploadId, upload: Option<&Upload>) {
+        if let Some(upload) = upload {
+            give_up_parts(&self.parts.objects, upload).await;
+        }
         match self.parts.objects.delete_under(&staging_prefix(id)).await {
             Ok(()) | Err(ObjectError::NotFound) => {}
             Err(error) => tracing::warn!(%error, upload.id = %id, "staged bytes could not be deleted"),
@@ -379,7 +405,11 @@ impl Uploads {
 
     /// An upload as its owner sees it.
     pub fn show(&self, upload: Upload) -> UploadView {
-        let is_received = upload.is_received();
+        let is_received = match upload.kind {
+            // Until then the bucket alone knows.
+            UploadKind::Multipart => matches!(upload.status, UploadStatus::Verifying | UploadStatus::Complete),
+            _ => upload.is_received(),
+        };
         let takes_bytes = upload.status == UploadStatus::Open && upload.kind == UploadKind::Whole && !is_received;
         let upload_url = takes_bytes.then(|| {
             let query = self.signer.sign(upload.id, upload.expires_at);
@@ -393,6 +423,8 @@ impl Uploads {
             size_bytes: (!upload.length_deferred).then_some(upload.size_bytes),
             offset_bytes: if is_received { upload.size_bytes } else { upload.offset_bytes },
             received: is_received,
+            part_size_bytes: upload.multipart.as_ref().map(|parts| parts.part_size_bytes),
+            part_count: upload.multipart.as_ref().map(|parts| parts.count(upload.size_bytes)),
             sha256: upload.received_sha256.map(hex::encode),
             reason: upload.reason,
             upload_url,

@@ -78,11 +78,13 @@ pub enum UploadKind {
     Part,
     /// As parts that were uploaded before.
     Joined,
+    /// In parts that the client puts into the bucket itself.
+    Multipart,
 }
 
 impl UploadKind {
     /// Every kind.
-    pub const ALL: [Self; 4] = [Self::Whole, Self::Resumable, Self::Part, Self::Joined];
+    pub const ALL: [Self; 5] = [Self::Whole, Self::Resumable, Self::Part, Self::Joined, Self::Multipart];
 
     /// The name used in tables and JSON.
     pub fn as_str(self) -> &'static str {
@@ -91,6 +93,7 @@ impl UploadKind {
             Self::Resumable => "resumable",
             Self::Part => "part",
             Self::Joined => "joined",
+            Self::Multipart => "multipart",
         }
     }
 
@@ -125,6 +128,8 @@ pub struct Upload {
     pub declared_sha256: Option<[u8; 32]>,
     /// The staged object that holds all bytes, once they are there.
     pub staged_key: Option<String>,
+    /// How its bytes get into the bucket, if the client brings them there itself.
+    pub multipart: Option<Multipart>,
     /// The SHA-256 of the received bytes, computed while they came.
     pub received_sha256: Option<[u8; 32]>,
     /// What the client said about the file, word for word.
@@ -146,8 +151,19 @@ impl Upload {
             UploadKind::Whole => self.staged_key.is_some(),
             UploadKind::Resumable | UploadKind::Part => !self.length_deferred && self.offset_bytes == self.size_bytes,
             UploadKind::Joined => true,
+            // Which parts are there the bucket knows alone.
+            UploadKind::Multipart => self.multipart.as_ref().is_some_and(|parts| parts.bucket_upload.is_some()),
         }
     }
+}
+
+/// The parts that a client puts into the bucket itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Multipart {
+    /// Bytes of each part but the last.
+    pub part_size_bytes: u64,
+    /// The bucket's id for them, once they were begun.
+    pub bucket_upload: Option<String>,
 }
 
 /// An upload to be opened.
@@ -165,6 +181,8 @@ pub struct NewUpload {
     pub size_bytes: Option<u64>,
     /// The SHA-256 of the file, if the client says.
     pub declared_sha256: Option<[u8; 32]>,
+    /// Bytes of each part but the last, for one of the kind `multipart` alone.
+    pub part_size_bytes: Option<u64>,
     /// What the client says about the file, word for word.
     pub metadata: Option<String>,
     /// How the client says it is joined, word for word.

@@ -16,6 +16,7 @@ use crate::media::jobs::{payload, process_job};
 use crate::media::scratch::ScratchFolder;
 use crate::media::{MediaError, MediaInfo, NewObject, Source};
 use crate::platform::parts::Parts;
+use crate::storage::multipart::{give_up_parts, join_parts, whole_key};
 use crate::storage::objects::ObjectError;
 use crate::storage::service::staging_prefix;
 use crate::storage::{CommitSource, Objects, Segment, Upload, UploadError, UploadStatus};
@@ -95,7 +96,12 @@ fn original_key(upload: &Upload) -> Result<String, JobFailure> {
 async fn pin(parts: &Parts, upload: &Upload, segments: &[Segment]) -> Result<String, JobFailure> {
     let pinned = original_key(upload)?;
     crate::failpoints::hit("before-pin");
-    let moved = match (&upload.staged_key, segments) {
+    if upload.multipart.is_some() {
+        join_parts(&parts.objects, upload).await.map_err(|error| JobFailure::Retry(error.into()))?;
+        crate::failpoints::hit("parts-joined");
+    }
+    let whole = upload.multipart.is_some().then(|| whole_key(upload.id));
+    let moved = match (upload.staged_key.as_ref().or(whole.as_ref()), segments) {
         (Some(staged), _) => parts.objects.rename(staged, &pinned).await,
         (None, [only]) if upload.is_quiet => rename_only(&parts.objects, only, &pinned).await,
         // An original is nobody's to write to: where somebody may be at work still, it is a copy.
@@ -138,10 +144,13 @@ async fn check(
     context: &JobContext,
 ) -> Result<Result<Checked, String>, JobFailure> {
     let measured = parts.objects.measure(pinned).await.map_err(|error| JobFailure::Retry(error.into()))?;
-    // Nobody saw the bytes of a joined upload pass in their order.
+    // Nobody saw the bytes of a joined upload pass in their order, or those of parts at all.
     let is_same = upload.received_sha256.is_none_or(|received| received == measured.sha256);
     if measured.size_bytes != upload.size_bytes || !is_same {
         return Ok(Err("The stored bytes differ from those received. Please upload the file again.".to_owned()));
+    }
+    if upload.declared_sha256.is_some_and(|declared| declared != measured.sha256) {
+        return Ok(Err("The file's SHA-256 is not the one that was declared.".to_owned()));
     }
     let folder =
         ScratchFolder::new(&parts.settings.data_dir, context).await.map_err(|error| JobFailure::Retry(error.into()))?;
@@ -214,6 +223,7 @@ async fn tidy(parts: &Parts, upload: &Upload) {
     {
         tracing::warn!(%error, upload.id = %upload.id, "a rejected object could not be deleted");
     }
+    give_up_parts(&parts.objects, upload).await;
     clear_staging(parts, upload.id).await;
 }
 

@@ -188,6 +188,7 @@ impl VideoHarness {
             kind: UploadKind::Whole,
             size_bytes: Some(size_bytes),
             declared_sha256: None,
+            part_size_bytes: None,
             metadata: None,
             concatenation: None,
             draft: None,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::http::Uri;
 use tracing_subscriber::EnvFilter;
 use vidcore::entropy::SystemEntropy;
-use vidcore::platform::settings::{DispatcherChoice, LimitsChoice, RateLimitSettings};
+use vidcore::platform::settings::{DispatcherChoice, LimitsChoice, RateLimitSettings, StorageChoice};
 use vidcore::rate_limit::{CostlyCall, Policies};
 use vidcore::redis::RedisServer;
 
@@ -82,6 +82,21 @@ fn platform(config: &Config, problems: &mut Vec<ConfigProblem>) {
     refuse(settings.worker.lease_ms > 3_600_000, "worker.lease_ms", "expected at most 3600000, an hour");
     refuse(settings.worker.max_attempts == 0, "worker.max_attempts", "expected at least 1");
     refuse(settings.housekeeping.collect_every_s == 0, "housekeeping.collect_every_s", "expected at least 1");
+    refuse(
+        settings.uploads.direct && settings.storage.back_end != StorageChoice::S3,
+        "uploads.direct",
+        "expected storage.back_end = \"s3\" beside it",
+    );
+    refuse(
+        !(5 << 20..=5 << 30).contains(&settings.uploads.part_size_bytes),
+        "uploads.part_size_bytes",
+        "expected 5242880 to 5368709120, 5 MiB to 5 GiB",
+    );
+    refuse(
+        !(1..=604_800).contains(&settings.uploads.part_url_ttl_s),
+        "uploads.part_url_ttl_s",
+        "expected 1 to 604800, seven days",
+    );
     for (key, message) in settings.storage.problems() {
         refuse(true, key, message);
     }

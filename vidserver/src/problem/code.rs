@@ -106,6 +106,9 @@ codes! {
     /// The upload has no bytes yet.
     NO_BYTES = 409 "no_bytes", "The upload has no bytes yet",
         "Send the file first.";
+    /// Parts of the upload are not in the bucket.
+    PARTS_MISSING = 409 "parts_missing", "Parts of the upload are missing",
+        "Put the missing parts into the bucket; `GET /uploads/{id}/parts` lists those that are there.";
     /// Too many uploads of one video are open.
     TOO_MANY_OPEN_UPLOADS = 409 "too_many_open_uploads", "Too many uploads of this video are open",
         "Complete or delete one of them.";

@@ -136,6 +136,7 @@ impl From<UploadError> for Problem {
             UploadError::Expired => Self::new(code::UPLOAD_EXPIRED),
             UploadError::AlreadyReceived => Self::new(code::ALREADY_RECEIVED),
             UploadError::NoBytes => Self::new(code::NO_BYTES),
+            UploadError::PartsMissing { .. } => Self::new(code::PARTS_MISSING).detail(error.to_string()),
             UploadError::QuotaExceeded { .. } => Self::new(code::QUOTA_EXCEEDED).detail(error.to_string()),
             UploadError::TooManyOpen => Self::new(code::TOO_MANY_OPEN_UPLOADS),
             UploadError::SizeMismatch { .. } => Self::new(code::SIZE_MISMATCH).detail(error.to_string()),

@@ -17,6 +17,7 @@ mod limits;
 mod lists;
 mod load;
 mod migrating;
+mod multipart;
 mod nested;
 mod openapi;
 mod playback;

@@ -75,7 +75,8 @@ pub struct FallbackSettings {
     pub s3: S3Settings,
 }
 
-/// A bucket and how it is reached. It may stay fully private: clients are never sent to it.
+/// A bucket and how it is reached. It may stay fully private: clients reach it by signed URLs alone, and only where
+/// `uploads.direct` or `playback.delivery` sends them there.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct S3Settings {
@@ -86,6 +87,8 @@ pub struct S3Settings {
     pub prefix: String,
     /// Where the service is, such as `https://s3.example.org`; empty means Amazon's for the region. Default empty.
     pub endpoint: String,
+    /// The same as clients reach it, for the URLs that are signed for them; empty means the endpoint. Default empty.
+    pub public_endpoint: String,
     /// The region that requests are signed for. Default `us-east-1`.
     pub region: String,
     /// The access key's id. Default empty.
@@ -117,6 +120,7 @@ impl Default for S3Settings {
             bucket: String::new(),
             prefix: String::new(),
             endpoint: String::new(),
+            public_endpoint: String::new(),
             region: "us-east-1".to_owned(),
             access_key_id: String::new(),
             secret_access_key: Secret::default(),
@@ -162,6 +166,7 @@ struct Keys {
     bucket: &'static str,
     prefix: &'static str,
     endpoint: &'static str,
+    public_endpoint: &'static str,
     region: &'static str,
     access_key_id: &'static str,
     secret_access_key: &'static str,
@@ -177,6 +182,7 @@ macro_rules! keys_under {
             bucket: concat!($section, ".bucket"),
             prefix: concat!($section, ".prefix"),
             endpoint: concat!($section, ".endpoint"),
+            public_endpoint: concat!($section, ".public_endpoint"),
             region: concat!($section, ".region"),
             access_key_id: concat!($section, ".access_key_id"),
             secret_access_key: concat!($section, ".secret_access_key"),
@@ -193,15 +199,18 @@ const FALLBACK_KEYS: Keys = keys_under!("storage.fallback.s3");
 
 impl S3Settings {
     fn problems(&self, keys: &Keys) -> Vec<StorageProblem> {
-        let (endpoint_is_bad, wrong_endpoint) = match endpoint(&self.endpoint) {
+        let judge = |text: &str| match endpoint(text) {
             None => (true, "expected https:// or http:// with a host, without a user, a query or a path"),
             Some(Endpoint::Plain) => (!self.allow_http, "expected https://, or allow_http = true beside it"),
             Some(Endpoint::Protected) => (false, ""),
         };
+        let (endpoint_is_bad, wrong_endpoint) = judge(&self.endpoint);
+        let (public_is_bad, wrong_public) = judge(&self.public_endpoint);
         let rules = [
             (!is_bucket(&self.bucket), keys.bucket, "expected 3 to 63 lower-case letters, digits, `-` and `.`"),
             (!is_prefix(&self.prefix), keys.prefix, "expected segments of letters, digits, `-`, `_` and `.`"),
             (endpoint_is_bad, keys.endpoint, wrong_endpoint),
+            (public_is_bad, keys.public_endpoint, wrong_public),
             (self.region.is_empty(), keys.region, "expected a region"),
             (self.access_key_id.is_empty(), keys.access_key_id, "expected the id of an access key"),
             (self.secret_access_key.is_empty(), keys.secret_access_key, "expected the secret of the access key"),

@@ -218,6 +218,7 @@ impl Uploads {
             kind: UploadKind::Resumable,
             size_bytes: None,
             declared_sha256: None,
+            part_size_bytes: None,
             metadata,
             concatenation,
             draft,

@@ -8,20 +8,21 @@ use crate::id::{UploadId, UserId};
 use crate::jobs::QUEUES_OF_VIDEOS;
 use crate::media::NewObject;
 use crate::storage::{
-    Appending, BeginAppend, CommitSource, JoinUploads, NewUpload, RecordAppend, Segment, StorageUsage, Upload,
-    UploadError, UploadKind, UploadStatus, UploadStore,
+    Appending, BeginAppend, CommitSource, JoinUploads, Multipart, NewUpload, RecordAppend, Segment, StorageUsage,
+    Upload, UploadError, UploadKind, UploadStatus, UploadStore,
 };
 use crate::store::sqlite::{Fail, SqliteStore, named, refuse};
 use crate::store::{Causes, Fence, Outcome, StoreError};
 
 mod append;
 mod join;
+mod multipart;
 
 type Result<T, E = Fail<UploadError>> = std::result::Result<T, E>;
 
 const SELECT: &str = "SELECT p.id, v.id AS video_id, u.id AS user_id, p.kind, p.status, p.size_bytes,
     p.length_deferred, p.offset_bytes, p.writer IS NULL AS is_quiet, p.declared_sha256, p.staged_key, p.received_sha256, p.metadata,
-    p.concatenation, p.reason, p.created_at_ms, p.expires_at_ms
+    p.concatenation, p.part_size_bytes, p.bucket_upload, p.reason, p.created_at_ms, p.expires_at_ms
     FROM uploads p LEFT JOIN videos v ON v.pk = p.video_pk JOIN users u ON u.pk = p.user_pk";
 
 fn upload_from(row: &Row<'_>) -> rusqlite::Result<Upload> {
@@ -37,6 +38,7 @@ fn upload_from(row: &Row<'_>) -> rusqlite::Result<Upload> {
         is_quiet: row.get("is_quiet")?,
         declared_sha256: row.get("declared_sha256")?,
         staged_key: row.get("staged_key")?,
+        multipart: multipart_from(row)?,
         received_sha256: row.get("received_sha256")?,
         metadata: row.get("metadata")?,
         concatenation: row.get("concatenation")?,
@@ -44,6 +46,12 @@ fn upload_from(row: &Row<'_>) -> rusqlite::Result<Upload> {
         created_at: row.get("created_at_ms")?,
         expires_at: row.get("expires_at_ms")?,
     })
+}
+
+fn multipart_from(row: &Row<'_>) -> rusqlite::Result<Option<Multipart>> {
+    let part_size_bytes: Option<i64> = row.get("part_size_bytes")?;
+    let bucket_upload = row.get("bucket_upload")?;
+    Ok(part_size_bytes.map(|bytes| Multipart { part_size_bytes: bytes.unsigned_abs(), bucket_upload }))
 }
 
 fn find(db: &Connection, id: UploadId) -> rusqlite::Result<Option<Upload>> {
@@ -137,9 +145,9 @@ fn insert(db: &Connection, new: &NewUpload) -> Result<()> {
     let rows = db
         .prepare_cached(
             "INSERT INTO uploads (id, video_pk, user_pk, kind, status, size_bytes, length_deferred, declared_sha256,
-                metadata, concatenation, created_at_ms, updated_at_ms, expires_at_ms)
+                part_size_bytes, metadata, concatenation, created_at_ms, updated_at_ms, expires_at_ms)
              SELECT :id, (SELECT pk FROM videos WHERE id = :video), u.pk, :kind, 'open', :size, :deferred, :sha256,
-                :metadata, :concatenation, :now, :now, :expires
+                :part_size, :metadata, :concatenation, :now, :now, :expires
              FROM users u WHERE u.id = :user",
         )?
         .execute(named_params! {
@@ -150,6 +158,7 @@ fn insert(db: &Connection, new: &NewUpload) -> Result<()> {
             ":size": new.size_bytes.map_or(0, signed),
             ":deferred": new.size_bytes.is_none(),
             ":sha256": new.declared_sha256,
+            ":part_size": new.part_size_bytes.map(signed),
             ":metadata": new.metadata,
             ":concatenation": new.concatenation,
             ":now": new.now,
@@ -430,6 +439,18 @@ impl UploadStore for SqliteStore {
 
     async fn join_uploads(&self, command: JoinUploads, causes: Causes) -> Result<Outcome<Upload>, UploadError> {
         self.command("join uploads", causes, move |db, now| join::join(db, command, now)).await
+    }
+
+    async fn begin_parts(&self, id: UploadId, user: UserId, bucket_upload: String) -> Result<Upload, UploadError> {
+        self.command("begin an upload in parts", Causes::none(), move |db, now| {
+            multipart::begin(db, id, user, &bucket_upload, now)
+        })
+        .await
+        .map(Outcome::into_inner)
+    }
+
+    async fn ended_bucket_uploads(&self, bucket_uploads: Vec<String>) -> Result<Vec<String>, StoreError> {
+        self.read("look for ended uploads in parts", move |db| Ok(multipart::ended(db, bucket_uploads)?)).await
     }
 
     async fn upload_segments(&self, id: UploadId) -> Result<Vec<Segment>, UploadError> {

@@ -16,7 +16,7 @@ mod embedded {
 }
 
 /// The schema version this program expects.
-pub const SCHEMA_VERSION: u32 = 11;
+pub const SCHEMA_VERSION: u32 = 12;
 
 /// How long between two looks at a schema that another process migrates.
 const WAIT_STEP: Duration = Duration::from_millis(50);

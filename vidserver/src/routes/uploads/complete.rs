@@ -24,7 +24,7 @@ use crate::routes::{ApiState, render};
         (status = 202, description = "The upload, being verified", body = UploadView),
         (status = 401, description = "`unauthenticated`", body = ProblemBody, content_type = "application/problem+json"),
         (status = 404, description = "`not_found`", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 409, description = "`no_bytes`, `wrong_state`, `request_in_progress`", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 409, description = "`no_bytes`, `parts_missing`, `wrong_state`, `request_in_progress`", body = ProblemBody, content_type = "application/problem+json"),
         (status = 410, description = "`upload_expired`", body = ProblemBody, content_type = "application/problem+json"),
     )
 )]

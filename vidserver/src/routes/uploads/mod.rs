@@ -11,6 +11,7 @@ pub mod abort;
 pub mod complete;
 pub mod get;
 pub mod open;
+pub mod parts;
 pub mod put_bytes;
 
 /// The JSON routes of this folder under `/api/v1`.
@@ -19,7 +20,11 @@ pub(crate) fn api_router() -> OpenApiRouter<ApiState> {
         .routes(routes!(open::open))
         .routes(routes!(abort::abort))
         .routes(routes!(complete::complete));
-    limited(writes, RouteClass::Write).merge(limited(OpenApiRouter::new().routes(routes!(get::get)), RouteClass::Read))
+    let reads = OpenApiRouter::new().routes(routes!(get::get)).routes(routes!(parts::list));
+    // Large files have many parts: they are counted as pieces are.
+    limited(writes, RouteClass::Write)
+        .merge(limited(reads, RouteClass::Read))
+        .merge(limited(OpenApiRouter::new().routes(routes!(parts::sign)), RouteClass::Append))
 }
 
 /// The byte routes of this folder under `/api/v1`.

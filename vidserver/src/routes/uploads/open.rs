@@ -26,11 +26,27 @@ pub struct NewUpload {
     #[serde(default)]
     #[schema(pattern = "^[0-9a-fA-F]{64}$")]
     pub sha256: Option<String>,
+    /// How its bytes will come; `whole` by default.
+    #[garde(skip)]
+    #[serde(default)]
+    pub kind: NewUploadKind,
+}
+
+/// How the bytes of a new upload will come.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum NewUploadKind {
+    /// With one `PUT` to `upload_url`.
+    #[default]
+    Whole,
+    /// In parts that the client puts into the bucket itself, where the server offers that.
+    Multipart,
 }
 
 /// Opens an upload for the caller's video
 ///
-/// Its size is reserved in the quota. `PUT` the bytes to `upload_url`, then complete it.
+/// Its size is reserved in the quota. `PUT` the bytes to `upload_url`, then complete it. One of the kind `multipart` has
+/// no such URL: ask for URLs of its parts, put each into the bucket, then complete it.
 #[utoipa::path(
     post, path = "/videos/{id}/uploads", tag = "uploads", operation_id = "open_upload", security(("bearer" = [])),
     request_body = NewUpload,
@@ -53,11 +69,16 @@ pub(crate) async fn open(
     Caller(actor): Caller,
     keyed: Keyed<Json<NewUpload>>,
 ) -> Result<Response, Problem> {
-    let Json(NewUpload { size_bytes, sha256 }) = keyed.body;
+    let Json(NewUpload { size_bytes, sha256, kind }) = keyed.body;
     let running = state.in_progress.begin(keyed.key, &actor.user.to_string())?;
     let sha256 = sha256.map(|text| parse_sha256(&text)).transpose()?;
     let input = OpenUpload { size_bytes, sha256 };
-    let upload = state.platform.uploads().open(&actor, id, input, running.key()).await?.into_inner();
+    let uploads = state.platform.uploads();
+    let opened = match kind {
+        NewUploadKind::Whole => uploads.open(&actor, id, input, running.key()).await?,
+        NewUploadKind::Multipart => uploads.open_multipart(&actor, id, input, running.key()).await?,
+    };
+    let upload = opened.into_inner();
     let location = state.platform.links().upload(upload.id);
     Ok(render::located(render::secret(StatusCode::CREATED, &upload), &location))
 }

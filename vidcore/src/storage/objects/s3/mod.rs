@@ -4,11 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use object_store::aws::AmazonS3Builder;
+use object_store::aws::{AmazonS3, AmazonS3Builder};
+use object_store::client::{HttpConnector, ReqwestConnector};
 use object_store::path::Path;
 use object_store::prefix::PrefixStore;
 use object_store::{BackoffConfig, ClientOptions, Error, ObjectStore, RetryConfig};
 
+mod direct;
+
+use self::direct::{S3Direct, UrlSigner};
 use super::failure::{failure, is_lasting};
 use super::{ObjectError, Objects, PART_SIZE, PartSizes};
 use crate::platform::settings::S3Settings;
@@ -31,8 +35,11 @@ impl Objects {
     /// # Errors
     /// [`ObjectError::Unavailable`] if no client can be made of the settings.
     pub fn s3(settings: &S3Settings) -> Result<Self, ObjectError> {
-        let store = client(settings, settings.retries).map_err(|error| failure("prepare requests to S3", error))?;
+        let unusable = |error| failure("prepare requests to S3", error);
+        let store = client(settings, settings.retries).map_err(unusable)?;
+        let direct = direct(settings).map_err(unusable)?;
         Ok(Self {
+            direct: Some(Arc::new(direct)),
             parts: PartSizes { least: PART_SIZE, most: Some(MOST_PARTS) },
             copy_limit: Some(COPY_LIMIT),
             holds_small: true,
@@ -61,13 +68,39 @@ impl Objects {
     }
 }
 
-fn client(settings: &S3Settings, retries: u32) -> Result<Arc<dyn ObjectStore>, Error> {
-    let options = ClientOptions::new()
+fn options(settings: &S3Settings) -> ClientOptions {
+    ClientOptions::new()
         .with_allow_http(settings.endpoint.starts_with("http://"))
         // It would end the reading of a long object to a slow viewer; what is bounded is each wait for bytes.
         .with_timeout_disabled()
         .with_connect_timeout(Duration::from_millis(settings.connect_timeout_ms))
-        .with_read_timeout(Duration::from_millis(settings.request_timeout_ms));
+        .with_read_timeout(Duration::from_millis(settings.request_timeout_ms))
+}
+
+/// What every key begins with goes before each by a wrapper.
+fn client(settings: &S3Settings, retries: u32) -> Result<Arc<dyn ObjectStore>, Error> {
+    let bucket = bucket(settings, retries)?;
+    if settings.prefix.is_empty() {
+        return Ok(Arc::new(bucket));
+    }
+    Ok(Arc::new(PrefixStore::new(bucket, settings.prefix.as_str())))
+}
+
+fn direct(settings: &S3Settings) -> Result<S3Direct, Error> {
+    let public = if settings.public_endpoint.is_empty() { &settings.endpoint } else { &settings.public_endpoint };
+    let signer = |endpoint| UrlSigner::new(settings, endpoint).map_err(|source| Error::Generic { store: "S3", source });
+    Ok(S3Direct {
+        bucket: bucket(settings, settings.retries)?,
+        signer: signer(&settings.endpoint)?,
+        public: signer(public)?,
+        http: ReqwestConnector::default().connect(&options(settings))?,
+        prefix: settings.prefix.clone(),
+        retries: settings.retries,
+        first_delay: Duration::from_millis(settings.retry_base_ms),
+    })
+}
+
+fn bucket(settings: &S3Settings, retries: u32) -> Result<AmazonS3, Error> {
     let first = Duration::from_millis(settings.retry_base_ms);
     let retry = RetryConfig {
         backoff: BackoffConfig { init_backoff: first, max_backoff: first * LONGEST_DELAY, base: 2.0 },
@@ -75,7 +108,7 @@ fn client(settings: &S3Settings, retries: u32) -> Result<Arc<dyn ObjectStore>, E
         retry_timeout: Duration::from_millis(settings.retry_for_ms),
     };
     let mut builder = AmazonS3Builder::new()
-        .with_client_options(options)
+        .with_client_options(options(settings))
         .with_retry(retry)
         .with_region(&settings.region)
         .with_bucket_name(&settings.bucket)
@@ -90,9 +123,5 @@ fn client(settings: &S3Settings, retries: u32) -> Result<Arc<dyn ObjectStore>, E
     if !settings.session_token.is_empty() {
         builder = builder.with_token(settings.session_token.expose());
     }
-    let bucket = builder.build()?;
-    if settings.prefix.is_empty() {
-        return Ok(Arc::new(bucket));
-    }
-    Ok(Arc::new(PrefixStore::new(bucket, settings.prefix.as_str())))
+    builder.build()
 }

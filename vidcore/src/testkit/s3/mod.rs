@@ -3,6 +3,8 @@
 //! It keeps objects as files of a temporary folder. It has threads of its own, so that a test that blocks one, or
 //! runs another process, finds it answering.
 
+mod bucket;
+
 use std::collections::VecDeque;
 use std::fmt;
 use std::net::SocketAddr;
@@ -27,6 +29,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use self::bucket::Bucket;
 use crate::platform::settings::{S3Settings, Secret};
 
 /// The one bucket.
@@ -91,7 +94,8 @@ impl TestS3 {
     pub fn start() -> Self {
         let folder = tempfile::tempdir().expect("there is a temporary folder");
         std::fs::create_dir(folder.path().join(BUCKET)).expect("a new folder is writable");
-        let mut builder = S3ServiceBuilder::new(FileSystem::new(folder.path()).expect("the folder is there"));
+        let bucket = Bucket::new(FileSystem::new(folder.path()).expect("the folder is there"));
+        let mut builder = S3ServiceBuilder::new(bucket);
         builder.set_auth(SimpleAuth::from_single(ACCESS_KEY_ID, SECRET_ACCESS_KEY));
         let (service, control) = (builder.build(), Arc::new(Mutex::new(Control::default())));
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
