@@ -74,10 +74,11 @@ impl JobHandler for CollectObjects {
         match collected {
             Ok(collected) => {
                 let before = self.0.now().minus(Duration::from_secs(self.0.settings.uploads.ttl_s) + UNFINISHED_MARGIN);
+                // Keys that may not list them are no reason to collect nothing else.
                 if !collected.more
                     && let Err(error) = collect_unfinished(&*self.0.store, &self.0.objects, before).await
                 {
-                    return Err(JobFailure::Retry(error.into()));
+                    tracing::warn!(%error, "unfinished parts in the bucket could not be collected");
                 }
                 Ok(ended(&self.0, KIND, collected.more))
             }

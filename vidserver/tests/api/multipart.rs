@@ -8,8 +8,9 @@ use vidcore::storage::objects::sha256;
 use vidcore::testkit::TestS3;
 use vidcore::testkit::s3::{Fault, Method};
 
-use crate::app::{Answer, CLIP, TestApp, TestAppBuilder, User, text};
+use crate::app::{Answer, CLIP, PASSWORD, TestApp, TestAppBuilder, User, text};
 use crate::storage::in_bucket;
+use crate::support::bounded;
 
 const PART: usize = 5 << 20;
 
@@ -203,7 +204,7 @@ async fn where_it_is_not_offered_no_upload_in_parts_is_opened() {
 }
 
 #[tokio::test]
-async fn an_upload_that_is_given_up_or_expires_takes_its_parts_along() {
+async fn an_upload_that_is_given_up_takes_its_parts_along() {
     let (film, site) = (film(), Site::of_film().await);
     site.put_all(&film).await;
     let url = site.sign(&[1]).await.remove(0);
@@ -212,6 +213,28 @@ async fn an_upload_that_is_given_up_or_expires_takes_its_parts_along() {
     assert_refused(&url, &film[..PART], StatusCode::NOT_FOUND).await;
     let usage = site.app.get("/api/v1/users/me/usage").by(&site.ada).send().await.expect(200).json();
     assert_eq!(0, usage["reserved_bytes"]);
+    site.finish().await;
+}
+
+#[tokio::test]
+async fn an_upload_whose_time_is_over_takes_its_parts_along() {
+    let (film, site) = (film(), Site::of_film().await);
+    site.put_all(&film).await;
+    let day = Duration::from_secs(86_400);
+    site.app.clock.advance(day);
+    let body = json!({"email": site.ada.email, "password": PASSWORD});
+    let ada = User::of(&site.app.post("/api/v1/auth/login").json(&body).send().await.expect(200).json());
+    let call = site.app.post(&site.path("/parts")).by(&ada).json(&json!({"numbers": [1]}));
+    assert_eq!("upload_expired", call.send().await.expect(410).json()["code"]);
+    let path = site.path("/complete");
+    assert_eq!("upload_expired", site.app.post(&path).by(&ada).send().await.expect(410).json()["code"]);
+    site.app.clock.advance(day);
+    let gone = async {
+        while site.server.parts_left() > 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    bounded(gone).await;
     site.finish().await;
 }
 

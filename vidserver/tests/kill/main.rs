@@ -9,6 +9,8 @@ mod disk;
 #[cfg(feature = "failpoints")]
 mod full_disk;
 #[cfg(feature = "failpoints")]
+mod multipart;
+#[cfg(feature = "failpoints")]
 mod points;
 #[cfg(feature = "failpoints")]
 mod process;

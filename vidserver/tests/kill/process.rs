@@ -49,9 +49,15 @@ impl Program {
 
     /// Starts it on `data_dir` with its points armed as `points` say, and no limit on rates.
     pub(crate) fn start_unlimited(data_dir: &Path, points: Option<&str>) -> Self {
+        Self::start_with(data_dir, UNLIMITED, points)
+    }
+
+    /// Starts it on `data_dir` with the text as its configuration and its points armed as `points` say.
+    pub(crate) fn start_with(data_dir: &Path, config: &str, points: Option<&str>) -> Self {
         std::fs::create_dir_all(data_dir).expect("a folder");
-        let config = data_dir.join("unlimited.toml");
-        std::fs::write(&config, UNLIMITED).expect("there is room");
+        let text = config;
+        let config = data_dir.join("config.toml");
+        std::fs::write(&config, text).expect("there is room");
         let mut command = Command::new(env!("CARGO_BIN_EXE_vidserver"));
         command.arg("--config").arg(config);
         Self::run(command, data_dir, "simulated", points)

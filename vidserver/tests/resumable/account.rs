@@ -76,6 +76,18 @@ impl Account {
         answer.bytes().await.expect("they come").to_vec()
     }
 
+    /// What a path answers that may die over it.
+    pub(crate) async fn try_post(&self, server: SocketAddr, path: &str, body: Option<Value>) -> Option<Value> {
+        let request = self.http.post(format!("http://{server}/api/v1{path}")).bearer_auth(&self.token);
+        let request = match &body {
+            Some(body) => request.json(body),
+            None => request,
+        };
+        let answer = request.send().await.ok()?;
+        assert!(answer.status().is_success(), "POST {path}: {}", answer.status());
+        answer.json().await.ok()
+    }
+
     async fn post(&self, server: SocketAddr, path: &str, body: Value) -> Value {
         let request = self.http.post(format!("http://{server}/api/v1{path}")).bearer_auth(&self.token);
         let answer = request.json(&body).send().await.expect("the server answers");

@@ -29,13 +29,13 @@ pub struct NewUpload {
     /// How its bytes will come; `whole` by default.
     #[garde(skip)]
     #[serde(default)]
-    pub kind: NewUploadKind,
+    pub kind: OpenKind,
 }
 
 /// How the bytes of a new upload will come.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum NewUploadKind {
+pub enum OpenKind {
     /// With one `PUT` to `upload_url`.
     #[default]
     Whole,
@@ -75,8 +75,8 @@ pub(crate) async fn open(
     let input = OpenUpload { size_bytes, sha256 };
     let uploads = state.platform.uploads();
     let opened = match kind {
-        NewUploadKind::Whole => uploads.open(&actor, id, input, running.key()).await?,
-        NewUploadKind::Multipart => uploads.open_multipart(&actor, id, input, running.key()).await?,
+        OpenKind::Whole => uploads.open(&actor, id, input, running.key()).await?,
+        OpenKind::Multipart => uploads.open_multipart(&actor, id, input, running.key()).await?,
     };
     let upload = opened.into_inner();
     let location = state.platform.links().upload(upload.id);

@@ -16,7 +16,7 @@ use crate::routes::{ApiState, render};
 /// Parts that are about to be put into the bucket.
 #[derive(Debug, Deserialize, Validate, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub struct PartNumbers {
+pub struct PartNumbersInput {
     /// Their numbers, from 1 to `part_count` of the upload.
     #[garde(skip)]
     #[schema(min_items = 1, max_items = 100)]
@@ -47,7 +47,7 @@ pub struct StoredParts {
 /// replaces it. Ask anew when a URL has run out.
 #[utoipa::path(
     post, path = "/uploads/{id}/parts", tag = "uploads", operation_id = "sign_parts", security(("bearer" = [])),
-    request_body = PartNumbers,
+    request_body = PartNumbersInput,
     params(("id" = UploadId, Path, description = "The upload")),
     responses(
         (status = 200, description = "A URL for each part", body = SignedParts),
@@ -62,7 +62,7 @@ pub(crate) async fn sign(
     State(state): State<ApiState>,
     Path(id): Path<UploadId>,
     Caller(actor): Caller,
-    Json(PartNumbers { numbers }): Json<PartNumbers>,
+    Json(PartNumbersInput { numbers }): Json<PartNumbersInput>,
 ) -> Result<Response, Problem> {
     let signed = state.platform.uploads().sign_parts(&actor, id, &numbers).await?;
     Ok(render::secret(StatusCode::OK, &signed))
