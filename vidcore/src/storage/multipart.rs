@@ -256,6 +256,8 @@ mod tests {
             assert_eq!((count, Some(last)), (parts.count(size_bytes), parts.size_of(count, size_bytes)));
             assert_eq!((None, None), (parts.size_of(0, size_bytes), parts.size_of(count + 1, size_bytes)));
         }
-        assert_eq!((Some(10), None), (parts.size_of(2, 25), parts.size_of(u32::MAX, u64::MAX)));
+        assert_eq!(Some(10), parts.size_of(2, 25));
+        let whole = Multipart { part_size_bytes: u64::MAX, bucket_upload: None };
+        assert_eq!((1, None), (whole.count(u64::MAX), whole.size_of(u32::MAX, u64::MAX)));
     }
 }
