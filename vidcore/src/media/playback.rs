@@ -17,6 +17,8 @@ use crate::idempotency::IdempotencyKey;
 use crate::media::hot::HotObjects;
 use crate::media::{NewObject, Rendition, RenditionKind};
 use crate::platform::parts::Parts;
+use crate::platform::settings::DeliveryChoice;
+use crate::storage::objects::direct::Answering;
 use crate::storage::objects::{ObjectBytes, ObjectError};
 use crate::storage::playback_token::{PlaybackGrant, PlaybackTokens};
 use crate::storage::{AddressPrefix, OriginRule, Visitor};
@@ -247,6 +249,24 @@ impl Playback {
         let index = playable.video.storyboard_key.as_deref().ok_or(PlaybackError::NotFound)?;
         let (prefix, _) = index.rsplit_once('/').ok_or(PlaybackError::NotFound)?;
         self.object(playable, &format!("{prefix}/{file}")).await
+    }
+
+    /// Where in the bucket a viewer gets the bytes of a video's file or segment with `GET`, where the platform sends
+    /// viewers there (`playback.delivery`), under this `Content-Disposition`. Never while objects move: they may be in
+    /// the other place.
+    ///
+    /// # Errors
+    /// [`PlaybackError::Object`].
+    pub async fn elsewhere(&self, object: &PlayableObject, disposition: &str) -> Result<Option<String>, PlaybackError> {
+        let (settings, objects) = (&self.parts.settings.playback, &self.parts.objects);
+        let NewObject { key, content_type, .. } = &object.object;
+        let is_sent = settings.delivery == DeliveryChoice::Redirect && content_type.starts_with("video/");
+        let Some(direct) = objects.direct().filter(|_| is_sent && objects.fallback().is_none()) else {
+            return Ok(None);
+        };
+        let cache_control = format!("private, max-age={}", settings.redirect_ttl_s);
+        let answering = Answering { content_type, disposition, cache_control: &cache_control };
+        Ok(Some(direct.object_url(key, answering, Duration::from_secs(settings.redirect_ttl_s)).await?))
     }
 
     /// Streams an object, or a part of it (byte offsets, end exclusive).

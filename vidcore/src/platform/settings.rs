@@ -203,11 +203,34 @@ pub struct PlaybackSettings {
     /// Bytes of small objects, such as segments, that are kept in memory because many play them; 0 keeps none.
     /// Default 64 MiB.
     pub hot_bytes: u64,
+    /// `proxy` or `redirect`. Default `proxy`.
+    pub delivery: DeliveryChoice,
+    /// Life of the URLs of the bucket that viewers are redirected to, in seconds, 1 to 604,800 (7 days). Default 600.
+    pub redirect_ttl_s: u64,
+}
+
+/// How the bytes of videos reach viewers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DeliveryChoice {
+    /// Through this program.
+    #[default]
+    Proxy,
+    /// From the bucket, which viewers are redirected to by URLs that are signed for them. Takes `storage.back_end =
+    /// "s3"` and, for pages, a CORS rule of the bucket. Who has such a URL keeps what it leads to for as long as it
+    /// lives, whatever is revoked meanwhile.
+    Redirect,
 }
 
 impl Default for PlaybackSettings {
     fn default() -> Self {
-        Self { token_ttl_s: 6 * 3600, max_token_ttl_s: 7 * 86_400, hot_bytes: 64 << 20 }
+        Self {
+            token_ttl_s: 6 * 3600,
+            max_token_ttl_s: 7 * 86_400,
+            hot_bytes: 64 << 20,
+            delivery: DeliveryChoice::default(),
+            redirect_ttl_s: 600,
+        }
     }
 }
 

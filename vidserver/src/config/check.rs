@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::http::Uri;
 use tracing_subscriber::EnvFilter;
 use vidcore::entropy::SystemEntropy;
-use vidcore::platform::settings::{DispatcherChoice, LimitsChoice, RateLimitSettings, StorageChoice};
+use vidcore::platform::settings::{DeliveryChoice, DispatcherChoice, LimitsChoice, RateLimitSettings, StorageChoice};
 use vidcore::rate_limit::{CostlyCall, Policies};
 use vidcore::redis::RedisServer;
 
@@ -86,6 +86,16 @@ fn platform(config: &Config, problems: &mut Vec<ConfigProblem>) {
         settings.uploads.direct && settings.storage.back_end != StorageChoice::S3,
         "uploads.direct",
         "expected storage.back_end = \"s3\" beside it",
+    );
+    refuse(
+        settings.playback.delivery == DeliveryChoice::Redirect && settings.storage.back_end != StorageChoice::S3,
+        "playback.delivery",
+        "expected storage.back_end = \"s3\" for `redirect`",
+    );
+    refuse(
+        !(1..=604_800).contains(&settings.playback.redirect_ttl_s),
+        "playback.redirect_ttl_s",
+        "expected 1 to 604800, seven days",
     );
     refuse(
         !(5 << 20..=5 << 30).contains(&settings.uploads.part_size_bytes),

@@ -1,9 +1,9 @@
 //! Objects in a bucket: from the upload to the last byte that plays, what goes wrong on the way, and the doctor.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use vidcore::doctor::{Check, Remedy};
 use vidcore::platform::Settings;
-use vidcore::platform::settings::StorageChoice;
+use vidcore::platform::settings::{DeliveryChoice, StorageChoice};
 use vidcore::testkit::TestS3;
 use vidcore::testkit::media::MediaHarness;
 use vidcore::testkit::s3::{Fault, Method};
@@ -177,4 +177,53 @@ async fn the_doctor_finds_and_repairs_in_a_bucket_what_it_does_in_a_folder() {
     // What was made again is whole, and the old attempts' leftovers are collected.
     app.platform.collect_objects().await.expect("all answers");
     app.finish().await;
+}
+
+#[tokio::test]
+async fn viewers_are_sent_to_the_bucket_where_the_operator_wants_that() {
+    let server = TestS3::start();
+    let redirect = |settings: &mut Settings| settings.playback.delivery = DeliveryChoice::Redirect;
+    let app = app(&server).settings(redirect).start().await;
+    let ada = app.user("ada").await;
+    let video = app.ready(&ada, "A film", "public").await;
+    let file = text(&video["playback"]["url"]);
+    let answer = app.get(file).send().await.expect(302);
+    assert_eq!("private, no-store", answer.header("cache-control"));
+    let url = answer.header("location").to_owned();
+    let http = reqwest::Client::new();
+    let whole = http.get(&url).send().await.expect("the bucket answers");
+    assert_eq!(
+        ("video/mp4", "private, max-age=600"),
+        (header(&whole, "content-type"), header(&whole, "cache-control"))
+    );
+    assert_eq!("inline", header(&whole, "content-disposition"));
+    assert_eq!(CLIP, whole.bytes().await.expect("they come"));
+    let part = http.get(&url).header("range", "bytes=10-19").send().await.expect("the bucket answers");
+    assert_eq!(206, part.status());
+    assert_eq!(CLIP[10..20], part.bytes().await.expect("they come"));
+    // The URL is good for this object and for reading it, and nothing else.
+    let put = http.put(&url).body("x").send().await.expect("the bucket answers");
+    assert_eq!(403, put.status());
+    let other = http.get(url.replace("/originals/", "/renditions/")).send().await.expect("the bucket answers");
+    assert_eq!(403, other.status());
+    // What the server knows by itself it says by itself.
+    let head = app.call(reqwest::Method::HEAD, file).send().await.expect(200);
+    assert_eq!(CLIP.len().to_string(), head.header("content-length"));
+    let tag = head.header("etag").to_owned();
+    app.get(file).header("if-none-match", &tag).send().await.expect(304);
+    // A download is called like the video there too.
+    let path = format!("/api/v1/videos/{}/playback-tokens", text(&video["id"]));
+    let minted = app.post(&path).by(&ada).json(&json!({"download": true})).send().await.expect(201).json();
+    let (root, _) = text(&minted["url"]).rsplit_once('/').expect("a path");
+    let answer = app.get(&format!("{root}/download")).send().await.expect(302);
+    let original = http.get(answer.header("location")).send().await.expect("the bucket answers");
+    assert!(header(&original, "content-disposition").starts_with("attachment; filename=\"A film.mp4\""));
+    // No grant, no URL.
+    app.delete(&path).by(&ada).send().await.expect(204);
+    app.get(file).send().await.expect(404);
+    app.finish().await;
+}
+
+fn header<'a>(answer: &'a reqwest::Response, name: &str) -> &'a str {
+    answer.headers()[name].to_str().expect("it is text")
 }

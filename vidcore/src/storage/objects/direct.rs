@@ -42,6 +42,8 @@ pub struct Unfinished {
 pub struct Answering<'a> {
     /// Its media type.
     pub content_type: &'a str,
+    /// Its `Content-Disposition` (RFC 6266).
+    pub disposition: &'a str,
     /// How long whoever fetched it may keep the answer.
     pub cache_control: &'a str,
 }

@@ -80,12 +80,13 @@ impl S3 for Bucket {
     }
 
     async fn get_object(&self, request: S3Request<GetObjectInput>) -> S3Result<S3Response<GetObjectOutput>> {
-        let (content_type, cache_control) =
-            (request.input.response_content_type.clone(), request.input.response_cache_control.clone());
+        let GetObjectInput { response_content_type, response_cache_control, response_content_disposition, .. } =
+            request.input.clone();
         let mut response = self.folder.get_object(request).await?;
         let output = &mut response.output;
-        output.content_type = content_type.or(output.content_type.take());
-        output.cache_control = cache_control.or(output.cache_control.take());
+        output.content_type = response_content_type.or(output.content_type.take());
+        output.cache_control = response_cache_control.or(output.cache_control.take());
+        output.content_disposition = response_content_disposition.or(output.content_disposition.take());
         Ok(response)
     }
 

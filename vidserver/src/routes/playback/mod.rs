@@ -18,6 +18,7 @@ pub mod master;
 pub mod mint;
 pub mod poster;
 pub mod range;
+mod redirect;
 pub mod rendition;
 pub mod revoke;
 pub mod send;

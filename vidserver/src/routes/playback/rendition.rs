@@ -42,6 +42,7 @@ pub struct PublicFile {
     responses(
         (status = 200, description = "The whole file", content_type = "video/*"),
         (status = 206, description = "A part of it, or several as `multipart/byteranges`", content((Vec<u8> = "video/*"), (Vec<u8> = "multipart/byteranges"))),
+        (status = 302, description = "The bytes are in the bucket, at `Location`, where the server sends viewers there"),
         (status = 304, description = "The caller holds it already"),
         (status = 404, description = "`not_found`", body = ProblemBody, content_type = "application/problem+json"),
         (status = 412, description = "`version_mismatch`: `If-Match` names another", body = ProblemBody, content_type = "application/problem+json"),
@@ -70,6 +71,7 @@ pub(crate) async fn by_token(
     responses(
         (status = 200, description = "The whole file", content_type = "video/*"),
         (status = 206, description = "A part of it, or several as `multipart/byteranges`", content((Vec<u8> = "video/*"), (Vec<u8> = "multipart/byteranges"))),
+        (status = 302, description = "The bytes are in the bucket, at `Location`, where the server sends viewers there"),
         (status = 304, description = "The caller holds it already"),
         (status = 404, description = "`not_found`", body = ProblemBody, content_type = "application/problem+json"),
         (status = 412, description = "`version_mismatch`: `If-Match` names another", body = ProblemBody, content_type = "application/problem+json"),

@@ -24,6 +24,7 @@ use crate::extract::CallerAddress;
 use crate::extract::caller::Authentication;
 use crate::problem::{Problem, code};
 use crate::routes::playback::range::{self, Asked};
+use crate::routes::playback::redirect;
 
 /// HLS playlists.
 const PLAYLIST: &str = "application/vnd.apple.mpegurl";
@@ -131,6 +132,9 @@ pub(crate) async fn object_called(
     }
     if holds(&wanted.headers, &tag) {
         return Ok((StatusCode::NOT_MODIFIED, headers).into_response());
+    }
+    if let Some(answer) = redirect::answer(playback, playable, &wanted.method, &disposition).await? {
+        return Ok(answer);
     }
     headers.insert(CONTENT_TYPE, header(&object.content_type));
     headers.insert(CONTENT_DISPOSITION, disposition);

@@ -216,8 +216,11 @@ impl DirectStore for S3Direct {
     }
 
     async fn object_url(&self, key: &str, answering: Answering<'_>, life: Duration) -> Result<String, ObjectError> {
-        let query =
-            [("response-cache-control", answering.cache_control), ("response-content-type", answering.content_type)];
+        let query = [
+            ("response-cache-control", answering.cache_control),
+            ("response-content-disposition", answering.disposition),
+            ("response-content-type", answering.content_type),
+        ];
         self.public.sign(rusty_s3::Method::Get, self.full(key)?.as_ref(), life, &query, &[])
     }
 }
