@@ -31,6 +31,8 @@ CREATE TABLE uploads_new (
     -- Parts that clients put into the bucket themselves: their size, and the bucket's id for them once there is one.
     part_size_bytes INTEGER CHECK (part_size_bytes > 0),
     bucket_upload TEXT,
+    -- 1 once the original it became is no longer kept: it takes up nothing any more.
+    released INTEGER NOT NULL DEFAULT 0 CHECK (released IN (0, 1)),
     reason TEXT,
     created_at_ms INTEGER NOT NULL,
     updated_at_ms INTEGER NOT NULL,
@@ -54,6 +56,9 @@ SELECT pk, id, video_pk, user_pk, kind, status, size_bytes, length_deferred, off
     declared_sha256, staged_key, received_sha256, hash_state, writer, metadata, concatenation, used_by_pk, reason,
     created_at_ms, updated_at_ms, expires_at_ms FROM uploads ORDER BY used_by_pk IS NOT NULL;
 
+UPDATE uploads_new SET released = 1
+WHERE id IN (SELECT upload_id FROM sources WHERE dropped_at_ms IS NOT NULL);
+
 DROP TABLE uploads;
 ALTER TABLE uploads_new RENAME TO uploads;
 
@@ -63,7 +68,7 @@ CREATE INDEX uploads_expiry ON uploads (expires_at_ms) WHERE status = 'open';
 CREATE INDEX uploads_used_by ON uploads (used_by_pk) WHERE used_by_pk IS NOT NULL;
 -- Quota: what a user has reserved and stored is a sum over this index alone.
 CREATE INDEX uploads_user_quota ON uploads (user_pk, status, expires_at_ms, size_bytes)
-    WHERE status IN ('open', 'verifying', 'complete');
+    WHERE status IN ('open', 'verifying', 'complete') AND released = 0;
 
 -- What the collection of unfinished parts asks for.
 CREATE INDEX uploads_bucket ON uploads (bucket_upload) WHERE bucket_upload IS NOT NULL;

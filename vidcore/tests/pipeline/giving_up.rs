@@ -10,7 +10,7 @@ use vidcore::media::RenditionStatus;
 
 use crate::housekeeping::{pass, seen};
 use crate::ladder::{LARGE, Ladder, SMALL};
-use crate::studio::{Plan, Studio, public_grant, register};
+use crate::studio::{Plan, Studio, public_grant, read_fixture, register};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -66,7 +66,10 @@ async fn an_original_that_is_not_kept_goes_once_all_is_made_and_the_video_plays_
     let video = ready(&studio).await;
     assert_eq!(1, keys(&studio, "originals", video).await);
     let made = keys(&studio, "renditions", video).await;
+    let stored = async || studio.platform.uploads().usage(&studio.actor).await.expect("the store answers").stored_bytes;
+    assert_eq!(read_fixture("landscape.mp4").len() as u64, stored().await);
     pass(&studio, HOUR).await;
+    assert_eq!(0, stored().await, "what is not kept takes up nothing");
     assert_eq!((0, made), (keys(&studio, "originals", video).await, keys(&studio, "renditions", video).await));
     plays(&studio, video).await;
     let again = studio.platform.catalog().process(&studio.actor, video, None).await;

@@ -49,6 +49,10 @@ fn drop_original(
         .query_row(named_params! {":source": source, ":before": before, ":now": now}, |row| row.get(0))
         .optional()?;
     if let Some(key) = &key {
+        db.prepare_cached(
+            "UPDATE uploads SET released = 1 WHERE id = (SELECT upload_id FROM sources WHERE id = :source)",
+        )?
+        .execute(named_params! {":source": source})?;
         db.prepare_cached("DELETE FROM objects WHERE key = :key")?.execute(named_params! {":key": key})?;
     }
     Ok(key)

@@ -78,7 +78,7 @@ fn usage(db: &Connection, user: UserId, now: Timestamp) -> rusqlite::Result<Stor
                 coalesce(sum(iif(status = 'complete', 0, size_bytes)), 0)
          FROM uploads
          WHERE user_pk = (SELECT pk FROM users WHERE id = :user) AND status IN ('open', 'verifying', 'complete')
-            AND (status <> 'open' OR expires_at_ms > :now)",
+            AND released = 0 AND (status <> 'open' OR expires_at_ms > :now)",
     )?
     .query_row(named_params! {":user": user, ":now": now}, |row| {
         Ok(StorageUsage {
@@ -102,7 +102,7 @@ fn open_parts(db: &Connection, new: &NewUpload) -> rusqlite::Result<u32> {
     // Index uploads_user_quota.
     db.prepare_cached(
         "SELECT count(*) FROM uploads WHERE user_pk = (SELECT pk FROM users WHERE id = :user)
-            AND status = 'open' AND expires_at_ms > :now AND kind = 'part'",
+            AND status = 'open' AND released = 0 AND expires_at_ms > :now AND kind = 'part'",
     )?
     .query_row(named_params! {":user": new.user, ":now": new.now}, |row| row.get(0))
 }

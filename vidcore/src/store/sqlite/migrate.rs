@@ -163,4 +163,41 @@ mod tests {
             .expect("the schema");
         assert_eq!(0, left);
     }
+
+    /// Their table is made anew, which would take along what refers to it.
+    #[test]
+    fn uploads_keep_their_segments_their_parts_and_what_they_take_up() {
+        let mut connection = Connection::open_in_memory().expect("memory");
+        connection.pragma_update(None, "foreign_keys", true).expect("as every connection has them");
+        let before = embedded::migrations::runner().set_target(refinery::Target::Version(11));
+        before.run(&mut connection).expect("an empty file");
+        connection
+            .execute_batch(
+                "INSERT INTO users (pk, id, email, handle, display_name, password_hash, created_at_ms, updated_at_ms)
+                 VALUES (1, randomblob(16), 'a@example.org', 'a', 'a', 'none', 0, 0);
+                 INSERT INTO videos (pk, id, owner_pk, title, description, tags, visibility, status, created_at_ms,
+                    updated_at_ms) VALUES (1, randomblob(16), 1, '', '', '[]', 'private', 'draft', 0, 0);
+                 INSERT INTO uploads (pk, id, video_pk, user_pk, kind, status, size_bytes, offset_bytes, used_by_pk,
+                    created_at_ms, updated_at_ms, expires_at_ms)
+                 VALUES (1, zeroblob(16), 1, 1, 'resumable', 'open', 9, 5, NULL, 0, 0, 0),
+                    (3, randomblob(16), 1, 1, 'joined', 'verifying', 9, 0, NULL, 0, 0, 0),
+                    (2, randomblob(16), NULL, 1, 'part', 'used', 9, 9, 3, 0, 0, 0),
+                    (4, x'01010101010101010101010101010101', 1, 1, 'joined', 'complete', 7, 0, NULL, 0, 0, 0);
+                 INSERT INTO upload_segments VALUES (1, 0, 'staging/a', 5), (3, 0, 'staging/b', 9);
+                 INSERT INTO sources (id, video_pk, upload_id, object_key, size_bytes, sha256, content_type, current,
+                    created_at_ms, dropped_at_ms)
+                 VALUES (randomblob(16), 1, x'01010101010101010101010101010101', 'o', 7, zeroblob(32), 'video/mp4', 1,
+                    0, 1);",
+            )
+            .expect("rows of that version");
+        embedded::migrations::runner().run(&mut connection).expect("the newest schema");
+        let read = |sql: &str| -> String { connection.query_row(sql, [], |row| row.get(0)).expect("a row") };
+        let segments = "SELECT group_concat(upload_pk || key || size_bytes, ',') FROM upload_segments";
+        assert_eq!("1staging/a5,3staging/b9", read(segments));
+        let uploads = "SELECT group_concat(pk || kind || offset_bytes || coalesce(used_by_pk, '') || released, ',')
+            FROM (SELECT * FROM uploads ORDER BY pk)";
+        assert_eq!("1resumable50,2part930,3joined00,4joined01", read(uploads));
+        let broken = connection.prepare("PRAGMA foreign_key_check").and_then(|mut check| check.exists([]));
+        assert!(!broken.expect("it can be checked"));
+    }
 }
