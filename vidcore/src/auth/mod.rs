@@ -17,6 +17,8 @@ pub mod account;
 mod caches;
 mod error;
 mod grant;
+mod granting;
+mod operator;
 mod password;
 mod register;
 mod service;
@@ -30,9 +32,10 @@ pub(crate) use caches::AuthCaches;
 
 pub use account::{Account, Actor, Credentials, NewAccount, NotAdmin, Role};
 pub use error::{AuthError, BadToken};
+pub use operator::AccountRef;
 pub use password::{PasswordError, Passwords};
 pub use register::RegisterInput;
-pub use service::{AccountRef, Auth};
+pub use service::Auth;
 pub use token::{Jwk, Jwks, LEEWAY_S};
 pub use view::{AccountPage, AccountView, IssuedToken, ProfileView, SignedIn, TokenType};
 

@@ -2,30 +2,26 @@
 
 use std::fmt;
 use std::net::IpAddr;
-use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::auth::caches::{AuthCaches, key_of};
-use crate::auth::grant::Grant;
 use crate::auth::register::{MAX_EMAIL_BYTES, MAX_PASSWORD_CHARS, Registration, checked_display_name, normalise_email};
-use crate::auth::session::{RefreshToken, Successor};
+use crate::auth::session::RefreshToken;
 use crate::auth::token::{AccessTokens, Checked, is_too_long};
 use crate::auth::{
-    Account, AccountError, AccountPage, AccountStore, AccountView, Actor, AuthError, BadToken, Credentials, Jwks,
-    NewAccount, NewSession, PROFILES, Passwords, ProfileView, RegisterInput, Role, Rotated, Rotation, SessionAccount,
-    SignedIn,
+    Account, AccountError, AccountStore, AccountView, Actor, AuthError, BadToken, Credentials, Jwks, NewAccount,
+    PROFILES, Passwords, ProfileView, RegisterInput, SignedIn,
 };
 use crate::cache::{Cached, LoadError};
-use crate::clock::{Clock, Timestamp};
-use crate::entropy::{Entropy, EntropyExt};
+use crate::clock::Clock;
+use crate::entropy::Entropy;
 use crate::events::NewChange;
-use crate::id::{SessionId, UserId};
-use crate::idempotency::{IdempotencyKey, IdempotencyRecord};
+use crate::id::UserId;
+use crate::idempotency::IdempotencyKey;
 use crate::keys::{KeyRing, Purpose};
-use crate::page::{PageLimit, Position};
 use crate::platform::parts::Parts;
 use crate::platform::settings::AuthSettings;
 use crate::rate_limit::{AccountSubject, Decision, LimitError, Limiter};
@@ -40,45 +36,27 @@ use crate::store::{Causes, Outcome, StoreError};
 /// password does not stop the check.
 #[derive(Clone)]
 pub struct Auth {
-    inner: Arc<Inner>,
+    pub(super) inner: Arc<Inner>,
 }
 
-struct Inner {
-    store: Arc<dyn AccountStore>,
-    keys: KeyRing,
-    clock: Arc<dyn Clock>,
-    entropy: Arc<dyn Entropy>,
-    passwords: Passwords,
-    tokens: AccessTokens,
-    refresh_ttl: Duration,
-    refresh_grace: Duration,
-    keep_keys: Duration,
-    beside: Beside,
+pub(super) struct Inner {
+    pub(super) store: Arc<dyn AccountStore>,
+    pub(super) keys: KeyRing,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) entropy: Arc<dyn Entropy>,
+    pub(super) passwords: Passwords,
+    pub(super) tokens: AccessTokens,
+    pub(super) refresh_ttl: Duration,
+    pub(super) refresh_grace: Duration,
+    pub(super) keep_keys: Duration,
+    pub(super) beside: Beside,
 }
 
 /// What helps the service and decides nothing of its own.
-struct Beside {
+pub(super) struct Beside {
     caches: AuthCaches,
     /// What counts attempts from outside; without one they are not counted.
     limiter: Option<Limiter>,
-}
-
-/// Which account an administrator means.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum AccountRef {
-    /// The one with this id.
-    Id(UserId),
-    /// The one with this e-mail address; space around it and case do not matter.
-    Email(String),
-}
-
-impl FromStr for AccountRef {
-    type Err = std::convert::Infallible;
-
-    /// An id if the text is one, else an address.
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Ok(text.parse().map_or_else(|_| Self::Email(text.to_owned()), Self::Id))
-    }
 }
 
 impl Auth {
@@ -309,36 +287,6 @@ impl Auth {
         }
     }
 
-    /// Gives an account a role. Its older access tokens die; its sessions go on and refresh into
-    /// tokens with the new role. The caller has made sure that it may: this asks for no actor, so
-    /// that the first administrator can be made.
-    ///
-    /// # Errors
-    /// [`AuthError::NotFound`].
-    pub async fn set_role(&self, account: &AccountRef, role: Role) -> Result<AccountView, AuthError> {
-        let id = match account {
-            AccountRef::Id(id) => *id,
-            AccountRef::Email(email) => self.inner.credentials(email).await?.ok_or(AuthError::NotFound)?.account.id,
-        };
-        let account = self.inner.store.set_role(id, role, self.inner.clock.now()).await?;
-        tracing::info!(user.id = %id, role = %role, "{id} is {role} now");
-        Ok(account.into())
-    }
-
-    /// Accounts, oldest first, after `after`. For administrators; the caller has made sure of that.
-    ///
-    /// # Errors
-    /// [`AuthError::Store`].
-    pub async fn accounts(&self, after: Option<Position>, limit: PageLimit) -> Result<AccountPage, AuthError> {
-        let wanted = usize::from(limit.get());
-        // One more than asked for tells whether there is a next page.
-        let mut accounts = self.inner.store.accounts(after, limit.get() + 1).await?;
-        let more = accounts.len() > wanted;
-        accounts.truncate(wanted);
-        let next = accounts.last().filter(|_| more).map(position_of);
-        Ok(AccountPage { accounts: accounts.into_iter().map(AccountView::from).collect(), next })
-    }
-
     /// The public keys that access tokens may be signed with.
     pub fn jwks(&self) -> Arc<Cached<Jwks>> {
         self.inner.tokens.jwks()
@@ -403,7 +351,7 @@ impl Inner {
         }
     }
 
-    async fn credentials(&self, email: &str) -> Result<Option<Credentials>, AuthError> {
+    pub(super) async fn credentials(&self, email: &str) -> Result<Option<Credentials>, AuthError> {
         let email = normalise_email(email);
         if email.len() > MAX_EMAIL_BYTES {
             return Ok(None);
@@ -426,89 +374,6 @@ impl Inner {
         metrics::counter!("vid_logins_total", "outcome" => outcome).increment(1);
         account.filter(|_| matches).ok_or(AuthError::BadCredentials)
     }
-
-    /// A fresh set of secrets for a sign-in at `now`.
-    fn grant(&self, now: Timestamp) -> Grant {
-        Grant {
-            refresh_token: RefreshToken::draw(&*self.entropy).to_text(),
-            refresh_expires_at: now.plus(self.refresh_ttl),
-            token_id: hex::encode(self.entropy.bytes::<16>()),
-            issued_at: now,
-            signing_key: self.tokens.signing_key(),
-        }
-    }
-
-    fn new_session(&self, user: UserId, grant: &Grant) -> NewSession {
-        NewSession {
-            id: SessionId::new(grant.issued_at, &*self.entropy),
-            user,
-            token_hash: grant.token_hash(),
-            now: grant.issued_at,
-            expires_at: grant.refresh_expires_at,
-        }
-    }
-
-    fn rotation(&self, presented: &RefreshToken, grant: &Grant) -> Rotation {
-        let successor = Successor {
-            token: RefreshToken::parse(grant.refresh_token.expose()).expect("it is a token's own text"),
-            expires_at: grant.refresh_expires_at,
-        };
-        Rotation {
-            presented: presented.hash(),
-            successor: successor.token.hash(),
-            sealed: presented.seal(&successor, &*self.entropy),
-            now: grant.issued_at,
-            expires_at: grant.refresh_expires_at,
-            grace: self.refresh_grace,
-        }
-    }
-
-    fn causes(&self, idem: Option<&IdempotencyKey>, grant: Option<&Grant>) -> Causes {
-        Causes::none().idempotent(idem.map(|key| IdempotencyRecord {
-            key: key.clone(),
-            expires_at: self.clock.now().plus(self.keep_keys),
-            sealed: grant.map(|grant| grant.sealed_for(key, &self.keys)),
-        }))
-    }
-
-    fn answer(
-        &self,
-        outcome: Outcome<SessionAccount>,
-        grant: Grant,
-        idem: Option<&IdempotencyKey>,
-    ) -> Result<Outcome<SignedIn>, AuthError> {
-        match outcome {
-            Outcome::Done(account) => grant.into_answer(account, &self.tokens).map(Outcome::Done),
-            Outcome::Replayed { value, sealed } => {
-                let first = self.replayed_grant(sealed.as_deref(), idem)?;
-                let value = first.into_answer(value, &self.tokens)?;
-                Ok(Outcome::Replayed { value, sealed: None })
-            }
-        }
-    }
-
-    fn replayed_grant(&self, sealed: Option<&[u8]>, idem: Option<&IdempotencyKey>) -> Result<Grant, AuthError> {
-        let (Some(sealed), Some(key)) = (sealed, idem) else {
-            return Err(AuthError::Key { operation: "opening a sealed answer", source: "there is none".into() });
-        };
-        Grant::open(sealed, key, &self.keys)
-    }
-
-    fn rotated(&self, rotated: Rotated, presented: &RefreshToken, grant: Grant) -> Result<SignedIn, AuthError> {
-        match rotated {
-            Rotated::Fresh(account) => grant.into_answer(account, &self.tokens),
-            Rotated::Twin { account, sealed } => {
-                let successor = presented.open(&sealed).map_err(AuthError::seal)?;
-                grant.with_successor(&successor).into_answer(account, &self.tokens)
-            }
-            Rotated::Reused { session } => {
-                metrics::counter!("vid_refresh_reuse_total").increment(1);
-                tracing::warn!(session.id = %session, "a used refresh token came back: {session} is revoked");
-                Err(AuthError::RefreshRefused)
-            }
-            Rotated::Refused => Err(AuthError::RefreshRefused),
-        }
-    }
 }
 
 fn admitted(decision: Result<Option<Decision>, LimitError>) -> Result<(), AuthError> {
@@ -516,10 +381,6 @@ fn admitted(decision: Result<Option<Decision>, LimitError>) -> Result<(), AuthEr
         Some(refusal) if !refusal.allowed => Err(AuthError::Limited(Box::new(refusal))),
         _ => Ok(()),
     }
-}
-
-fn position_of(account: &Account) -> Position {
-    Position { sort: account.created_at.as_millis(), id: *account.id.as_bytes() }
 }
 
 /// A load that ended without an answer: the same call may succeed.
