@@ -64,6 +64,7 @@ async fn answer(state: &ApiState, grant: Grant, wanted: &Wanted) -> Result<Respo
     let playback = state.platform.playback();
     let playable = playback.open(&grant, wanted.visitor()).await?;
     let object = playback.file(&playable).await?;
-    watched(state, &playable, &object, wanted).await;
-    send::object(playback, &object, wanted).await
+    let answer = send::object(playback, &object, wanted).await?;
+    watched(state, &playable, &object, wanted, answer.status()).await;
+    Ok(answer)
 }

@@ -94,6 +94,7 @@ async fn answer(
     let playback = state.platform.playback();
     let playable = playback.open(&grant, wanted.visitor()).await?;
     let object = playback.rendition_object(&playable, rendition, file).await?;
-    watched(state, &playable, &object, wanted).await;
-    send::object(playback, &object, wanted).await
+    let answer = send::object(playback, &object, wanted).await?;
+    watched(state, &playable, &object, wanted, answer.status()).await;
+    Ok(answer)
 }
