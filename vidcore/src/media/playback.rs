@@ -10,9 +10,9 @@ use std::time::Duration;
 use crate::auth::Actor;
 use crate::catalog::service::stale;
 use crate::catalog::view::PlaybackLinks;
-use crate::catalog::{CatalogError, Video};
+use crate::catalog::{CatalogError, Video, Viewer};
 use crate::clock::Timestamp;
-use crate::id::VideoId;
+use crate::id::{UserId, VideoId};
 use crate::idempotency::IdempotencyKey;
 use crate::media::hot::HotObjects;
 use crate::media::{NewObject, Rendition, RenditionKind};
@@ -81,9 +81,19 @@ pub struct Playable {
     pub shared: bool,
     /// Whether the original may be downloaded.
     pub download: bool,
+    minter: Option<UserId>,
 }
 
 impl Playable {
+    /// Who watches, as views are counted: the account that asks, else the one that made the link, else the network
+    /// that asks.
+    pub fn viewer(&self, asking: Option<Viewer>) -> Option<Viewer> {
+        match (asking, self.minter) {
+            (Some(Viewer::User(_)), _) | (_, None) => asking,
+            (_, Some(minter)) => Some(Viewer::User(minter)),
+        }
+    }
+
     /// The video.
     pub fn id(&self) -> VideoId {
         self.video.id
@@ -136,7 +146,9 @@ impl Playback {
         let expires_at = Timestamp::from_millis(self.parts.now().plus(ttl).as_secs() * 1000);
         let MintLinks { address, origin, download, .. } = input;
         let epoch = video.playback_epoch;
-        let token = self.tokens.mint(&PlaybackGrant { video: id, epoch, expires_at, address, origin, download });
+        let minter = Some(actor.user);
+        let grant = PlaybackGrant { video: id, epoch, expires_at, address, origin, download, minter };
+        let token = self.tokens.mint(&grant);
         self.parts
             .links
             .token_playback(&video, &token, expires_at)
@@ -164,21 +176,21 @@ impl Playback {
     /// # Errors
     /// [`PlaybackError::NotFound`] if the grant is wrong or has ended, or the visitor is outside its bounds.
     pub async fn open(&self, grant: &Grant, visitor: &Visitor) -> Result<Playable, PlaybackError> {
-        let (id, epoch, shared, download) = match grant {
-            Grant::Public { video, epoch } => (*video, *epoch, true, false),
+        let (id, epoch, shared, download, minter) = match grant {
+            Grant::Public { video, epoch } => (*video, *epoch, true, false, None),
             Grant::Token(token) => {
                 let granted = self.tokens.verify(token, self.parts.now()).map_err(|_| PlaybackError::NotFound)?;
                 if !granted.admits(visitor) {
                     return Err(PlaybackError::NotFound);
                 }
-                (granted.video, granted.epoch, false, granted.download)
+                (granted.video, granted.epoch, false, granted.download, granted.minter)
             }
         };
         let video = self.parts.store.video(id).await?.filter(|video| {
             let reachable = if shared { video.is_open() } else { video.is_playable() && video.deleted_at.is_none() };
             reachable && video.playback_epoch == epoch
         });
-        Ok(Playable { video: video.ok_or(PlaybackError::NotFound)?, shared, download })
+        Ok(Playable { video: video.ok_or(PlaybackError::NotFound)?, shared, download, minter })
     }
 
     /// The master playlist (RFC 8216 §4.3.4), made from the rows of the ready renditions.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use vidcore::auth::Role;
 
 use crate::app::{TestApp, text};
 use crate::playback::{mint, playing, proxied, public};
@@ -55,5 +56,27 @@ async fn an_answer_without_bytes_of_the_video_is_no_view() {
     play("192.0.2.3").header("range", "bytes=0-1,5-6").send().await.expect(206);
     play("192.0.2.4").header("if-match", &tag).send().await.expect(200);
     assert_eq!(3, views(&app, &video).await);
+    app.finish().await;
+}
+
+/// Players send no `Authorization`: the link itself says whose it is.
+#[tokio::test]
+async fn a_link_counts_for_the_account_that_made_it_unless_another_asks() {
+    let app = proxied().await;
+    let (ada, video) = playing(&app).await;
+    let (bob, moderator) = (app.user("bob").await, app.user_as("mod", Role::Moderator).await);
+    let own = mint(&app, &ada, &video, json!({})).await;
+    let play = |links: &Value, address: &'static str| app.get(text(&links["url"])).header("x-forwarded-for", address);
+    play(&own, "192.0.2.1").send().await.expect(200);
+    play(&own, "192.0.2.1").by(&ada).send().await.expect(200);
+    assert_eq!(0, views(&app, &video).await, "its owner watched");
+    play(&own, "192.0.2.1").by(&bob).send().await.expect(200);
+    assert_eq!(1, views(&app, &video).await, "somebody else watched by the owner's link");
+    let others = mint(&app, &moderator, &video, json!({})).await;
+    for address in ["192.0.2.1", "192.0.2.2", "192.0.2.3"] {
+        play(&others, address).send().await.expect(200);
+    }
+    app.get(public(&video)).by(&moderator).send().await.expect(200);
+    assert_eq!(2, views(&app, &video).await, "an account counts once, by its link or by its token");
     app.finish().await;
 }

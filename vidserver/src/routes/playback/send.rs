@@ -55,7 +55,7 @@ impl Wanted {
         &self.method
     }
 
-    /// By whom a view is counted: the account, where the request says one, else the network.
+    /// Who asks, as views know it: the account, where the request says one, else the network.
     pub(crate) fn viewer(&self) -> Option<Viewer> {
         self.viewer
     }

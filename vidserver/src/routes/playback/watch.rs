@@ -22,7 +22,7 @@ pub(crate) async fn watched(
     let name = object.object.key.rsplit('/').next().unwrap_or_default();
     let is_media = object.object.content_type.starts_with("video/") && name != INIT_SEGMENT;
     let sends = *wanted.method() == Method::GET && matches!(status, StatusCode::OK | StatusCode::PARTIAL_CONTENT);
-    let Some(viewer) = wanted.viewer().filter(|_| is_media && sends) else { return };
+    let Some(viewer) = playable.viewer(wanted.viewer()).filter(|_| is_media && sends) else { return };
     // A video that is not open has no views; its page is cached as absent.
     if let Err(error) = state.platform.catalog().count_view(playable.id(), viewer).await {
         tracing::debug!(%error, video.id = %playable.id(), "a view was not counted");
