@@ -94,6 +94,10 @@ impl Playable {
         }
     }
 
+    pub(crate) fn video(&self) -> &Video {
+        &self.video
+    }
+
     /// The video.
     pub fn id(&self) -> VideoId {
         self.video.id

@@ -65,6 +65,6 @@ async fn answer(state: &ApiState, grant: Grant, wanted: &Wanted) -> Result<Respo
     let playable = playback.open(&grant, wanted.visitor()).await?;
     let object = playback.file(&playable).await?;
     let answer = send::object(playback, &object, wanted).await?;
-    watched(state, &playable, &object, wanted, answer.status()).await;
+    watched(state, &playable, &object, wanted, answer.status());
     Ok(answer)
 }

@@ -95,6 +95,6 @@ async fn answer(
     let playable = playback.open(&grant, wanted.visitor()).await?;
     let object = playback.rendition_object(&playable, rendition, file).await?;
     let answer = send::object(playback, &object, wanted).await?;
-    watched(state, &playable, &object, wanted, answer.status()).await;
+    watched(state, &playable, &object, wanted, answer.status());
     Ok(answer)
 }

@@ -11,8 +11,8 @@ use vidcore::media::playback::{Playable, PlayableObject};
 use crate::routes::ApiState;
 use crate::routes::playback::send::Wanted;
 
-/// Counts a view, if this answer makes one. It never keeps anybody from watching.
-pub(crate) async fn watched(
+/// Counts a view, if this answer makes one. It never keeps anybody from watching, nor waiting.
+pub(crate) fn watched(
     state: &ApiState,
     playable: &Playable,
     object: &PlayableObject,
@@ -22,9 +22,7 @@ pub(crate) async fn watched(
     let name = object.object.key.rsplit('/').next().unwrap_or_default();
     let is_media = object.object.content_type.starts_with("video/") && name != INIT_SEGMENT;
     let sends = *wanted.method() == Method::GET && matches!(status, StatusCode::OK | StatusCode::PARTIAL_CONTENT);
-    let Some(viewer) = playable.viewer(wanted.viewer()).filter(|_| is_media && sends) else { return };
-    // A video that is not open has no views; its page is cached as absent.
-    if let Err(error) = state.platform.catalog().count_view(playable.id(), viewer).await {
-        tracing::debug!(%error, video.id = %playable.id(), "a view was not counted");
+    if is_media && sends {
+        state.platform.catalog().count_played(playable, wanted.viewer());
     }
 }
