@@ -15,6 +15,7 @@ use crate::clock::Timestamp;
 use crate::id::{UserId, VideoId};
 use crate::idempotency::IdempotencyKey;
 use crate::media::hot::HotObjects;
+use crate::media::served::media_type;
 use crate::media::{NewObject, Rendition, RenditionKind};
 use crate::platform::parts::Parts;
 use crate::storage::objects::{ObjectBytes, ObjectError};
@@ -116,6 +117,13 @@ pub struct PlayableObject {
     pub object: NewObject,
     /// Whether links to it may be kept by shared caches.
     pub shared: bool,
+}
+
+impl PlayableObject {
+    /// What it is served as; `None` for what is only to be saved.
+    pub fn media_type(&self) -> Option<&'static str> {
+        media_type(&self.object)
+    }
 }
 
 /// Playback. Reached through `Platform::playback`.

@@ -306,6 +306,33 @@ async fn a_storyboard_leads_to_the_sheets_its_cues_name() {
     app.finish().await;
 }
 
+/// Whatever a row says of bytes that somebody uploaded, they are never a page of this origin.
+#[tokio::test]
+async fn what_is_not_in_the_table_of_media_types_is_a_file_to_save() {
+    let app = TestApp::start().await;
+    let db = rusqlite::Connection::open(app.folder.path().join("data/vidcore.db")).expect("the database");
+    db.busy_timeout(Duration::from_secs(20)).expect("the timeout is set");
+    let ada = app.user("ada").await;
+    for said in ["text/html", "image/svg+xml", "application/xml", "text/html\r\nset-cookie: a=b"] {
+        let video = app.ready(&ada, "A film", "public").await;
+        db.execute("UPDATE objects SET content_type = ?1", [said]).expect("the row is valid");
+        let answer = app.get(public(&video)).send().await.expect(200);
+        let told = (answer.header("content-type"), answer.header("content-disposition"));
+        assert_eq!(("application/octet-stream", "attachment"), told, "{said}");
+        assert_eq!("nosniff", answer.header("x-content-type-options"));
+        assert_eq!(CLIP, answer.body);
+        let parts = app.get(public(&video)).header("range", "bytes=0-1,5-6").send().await.expect(206);
+        let body = String::from_utf8_lossy(&parts.body);
+        assert_eq!(2, body.matches("content-type: application/octet-stream\r\n").count(), "{body}");
+        let links = mint(&app, &ada, &video, json!({"download": true})).await;
+        let root = text(&links["url"]).rsplit_once('/').expect("a path").0;
+        let answer = app.get(&format!("{root}/download")).send().await.expect(200);
+        assert_eq!("application/octet-stream", answer.header("content-type"));
+        assert!(answer.header("content-disposition").starts_with("attachment; filename=\"A film.bin\""));
+    }
+    app.finish().await;
+}
+
 /// A request from an address that the proxy in front tells.
 pub(crate) async fn proxied() -> TestApp {
     let proxies = vec!["127.0.0.0/8".to_owned()];

@@ -20,7 +20,7 @@ pub(crate) fn watched(
     status: StatusCode,
 ) {
     let name = object.object.key.rsplit('/').next().unwrap_or_default();
-    let is_media = object.object.content_type.starts_with("video/") && name != INIT_SEGMENT;
+    let is_media = object.media_type().is_some_and(|kind| kind.starts_with("video/")) && name != INIT_SEGMENT;
     let sends = *wanted.method() == Method::GET && matches!(status, StatusCode::OK | StatusCode::PARTIAL_CONTENT);
     if is_media && sends {
         state.platform.catalog().count_played(playable, wanted.viewer());
