@@ -20,6 +20,7 @@ mod migrating;
 mod nested;
 mod openapi;
 mod playback;
+mod playback_headers;
 mod playback_views;
 mod popularity;
 mod problems;
