@@ -7,8 +7,10 @@ use vidcore::Platform;
 use vidcore::catalog::popularity::{RANKING_KEPT, VIEW_WINDOW};
 use vidcore::catalog::view::VideoView;
 use vidcore::catalog::{CatalogError, Video, Viewer, Visibility, Window};
+use vidcore::media::playback::{Grant, Playable};
 use vidcore::page::{Page, PageLimit};
 use vidcore::platform::Settings;
+use vidcore::storage::Visitor;
 use vidcore::store::StoreError;
 use vidcore::store::sqlite::SqliteStore;
 use vidcore::testkit::store::PATIENCE;
@@ -44,6 +46,11 @@ impl Site {
 
     async fn view(&self, video: &Video, viewer: Viewer) -> Result<(), CatalogError> {
         self.platform.catalog().count_view(video.id, viewer).await
+    }
+
+    async fn opened(&self, video: &Video) -> Playable {
+        let grant = Grant::Public { video: video.id, epoch: video.playback_epoch };
+        self.platform.playback().open(&grant, &Visitor::default()).await.expect("it plays")
     }
 
     /// Views by so many networks that were not seen before.
@@ -237,6 +244,41 @@ async fn more_views_than_may_wait_are_refused_and_not_acknowledged() {
     site.view_by_many(&video, 1).await;
     site.platform.shutdown().await;
     assert_eq!(CAPACITY + 1, site.views(&video).await);
+}
+
+/// Playing asks the database for nothing once it is known what plays, so that it never waits for it.
+#[tokio::test]
+async fn what_is_played_is_counted_without_waiting_and_left_out_where_too_much_waits() {
+    const CAPACITY: u64 = 8192;
+    let site = Site::open().await;
+    let video = site.listed().await;
+    let playable = site.opened(&video).await;
+    let writing = site.h.base().connection();
+    writing.execute_batch("BEGIN IMMEDIATE").expect("nobody else writes");
+    for number in 0..CAPACITY + 10 {
+        site.platform.catalog().count_played(&playable, Some(network(u32::try_from(number).expect("few"))));
+    }
+    site.platform.catalog().count_played(&playable, Some(Viewer::User(video.owner)));
+    site.platform.catalog().count_played(&playable, None);
+    writing.execute_batch("ROLLBACK").expect("it is open");
+    site.flush().await;
+    assert_eq!(CAPACITY, site.views(&video).await);
+    site.platform.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_stop_writes_what_was_played_and_takes_nothing_after_it() {
+    let site = Site::open().await;
+    let video = site.listed().await;
+    let playable = site.opened(&video).await;
+    for number in 0..1000 {
+        site.platform.catalog().count_played(&playable, Some(network(number)));
+    }
+    site.platform.shutdown().await;
+    assert_eq!(1000, site.views(&video).await);
+    site.platform.catalog().count_played(&playable, Some(network(1000)));
+    site.flush().await;
+    assert_eq!(1000, site.views(&video).await);
 }
 
 #[tokio::test]

@@ -17,8 +17,7 @@ pub const PLAYLIST: &str = "index.m3u8";
 pub const INIT_SEGMENT: &str = "init.mp4";
 /// What a playlist is served as (RFC 8216 §4).
 pub const PLAYLIST_TYPE: &str = "application/vnd.apple.mpegurl";
-/// What initialisation and media segments are served as. `video/iso.segment` exists for the latter,
-/// but `video/mp4` is what Apple's authoring specification names and every player takes.
+/// What rows call initialisation and media segments; [`served`](crate::media::served) says what they are served as.
 pub const SEGMENT_TYPE: &str = "video/mp4";
 
 /// A playlist of twelve hours in segments of four seconds has less than 1 MiB.

@@ -2,6 +2,10 @@
 //!
 //! What is published under a key never changes, so nothing here is ever stale: a new attempt has another key. Who may play
 //! is decided before anything is looked for here, by the video's row.
+//!
+//! What was evicted stays as long as somebody is being sent it. So every buffer holds permits for its size until the last
+//! reader has let go of it, and where none are free an object is streamed from where it lies. moka frees what it evicted a
+//! little later; it is counted until then.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -10,7 +14,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use moka::future::Cache;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::media::NewObject;
 use crate::storage::Objects;
@@ -19,6 +23,12 @@ use crate::store::{Store, StoreError};
 
 /// Larger objects are streamed from where they lie: a segment of four seconds is smaller.
 const MAX_OBJECT: u64 = 4 << 20;
+
+/// What is kept and what is being sent may take, in multiples of what may be kept.
+const HELD_TO_KEPT: u64 = 2;
+
+/// Bytes of one permit.
+const PERMIT: u64 = 1 << 10;
 
 /// Objects that are read into memory at once; beyond that they are streamed.
 const READS: usize = 8;
@@ -39,10 +49,33 @@ pub(crate) struct HotObjects {
     bytes: Cache<String, Bytes>,
     max_bytes: u64,
     reads: Arc<Semaphore>,
+    room: Arc<Semaphore>,
+}
+
+/// The bytes of an object with the permits for them.
+struct Held {
+    bytes: BytesMut,
+    _room: OwnedSemaphorePermit,
+}
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+/// Why an object is not in memory.
+#[derive(Debug, thiserror::Error)]
+enum NotHeld {
+    /// As many bytes as may be are kept or being sent.
+    #[error("no room")]
+    NoRoom,
+    #[error(transparent)]
+    Object(#[from] ObjectError),
 }
 
 impl HotObjects {
-    /// Keeps at most `max_bytes` of objects; 0 keeps none.
+    /// Keeps at most `max_bytes` of objects, and holds at most twice that together with what is being sent; 0 keeps none.
     pub(crate) fn new(max_bytes: u64) -> Self {
         let weigh = |key: &String, bytes: &Bytes| u32::try_from(key.len() + bytes.len()).unwrap_or(u32::MAX);
         Self {
@@ -50,6 +83,9 @@ impl HotObjects {
             bytes: Cache::builder().max_capacity(max_bytes).weigher(weigh).time_to_live(BYTES_LIFE).build(),
             max_bytes,
             reads: Arc::new(Semaphore::new(READS)),
+            room: Arc::new(Semaphore::new(
+                to_index(max_bytes.saturating_mul(HELD_TO_KEPT) / PERMIT).min(Semaphore::MAX_PERMITS),
+            )),
         }
     }
 
@@ -92,24 +128,40 @@ impl HotObjects {
             return Ok(Some(bytes));
         }
         let Ok(_permit) = self.reads.try_acquire() else { return Ok(None) };
-        metrics::counter!("vid_hot_objects_total", "outcome" => "miss").increment(1);
-        let read = self.bytes.try_get_with_by_ref(&object.key, collect(objects, object)).await;
-        read.map(Some).map_err(|error| match &*error {
-            ObjectError::NotFound => ObjectError::NotFound,
-            error => ObjectError::Unavailable { operation: "read an object", source: error.to_string().into() },
-        })
+        let read = self.bytes.try_get_with_by_ref(&object.key, self.collect(objects, object)).await;
+        let is_full = read.as_ref().is_err_and(|error| matches!(**error, NotHeld::NoRoom));
+        let outcome = if is_full { "no_room" } else { "miss" };
+        metrics::counter!("vid_hot_objects_total", "outcome" => outcome).increment(1);
+        match read {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) => match &*error {
+                NotHeld::NoRoom => Ok(None),
+                NotHeld::Object(ObjectError::NotFound) => Err(ObjectError::NotFound),
+                error => {
+                    Err(ObjectError::Unavailable { operation: "read an object", source: error.to_string().into() })
+                }
+            },
+        }
+    }
+
+    /// Reads an object whole, if there is room for it.
+    async fn collect(&self, objects: &Objects, object: &NewObject) -> Result<Bytes, NotHeld> {
+        let permits = u32::try_from(object.size_bytes.div_ceil(PERMIT)).map_err(|_| NotHeld::NoRoom)?;
+        let room = Arc::clone(&self.room).try_acquire_many_owned(permits).map_err(|_| NotHeld::NoRoom)?;
+        let bytes = collect(objects, object).await?;
+        Ok(Bytes::from_owner(Held { bytes, _room: room }))
     }
 }
 
 /// Reads an object whole. One of another size than its row says is not kept: it is damaged.
-async fn collect(objects: &Objects, object: &NewObject) -> Result<Bytes, ObjectError> {
+async fn collect(objects: &Objects, object: &NewObject) -> Result<BytesMut, ObjectError> {
     let mut stream = objects.read(&object.key, None).await?;
     let mut whole = BytesMut::with_capacity(to_index(object.size_bytes));
     while let Some(bytes) = stream.try_next().await? {
         whole.extend_from_slice(&bytes);
     }
     if whole.len() as u64 == object.size_bytes {
-        return Ok(whole.freeze());
+        return Ok(whole);
     }
     let source = format!("{} bytes of {}", whole.len(), object.size_bytes).into();
     Err(ObjectError::Unavailable { operation: "read an object whole", source })
@@ -156,6 +208,52 @@ mod tests {
             objects.delete(&object.key).await.expect("in memory");
             assert!(matches!(hot.read(&objects, object, None).await, Err(ObjectError::NotFound)), "{}", object.key);
         }
+    }
+
+    /// Bytes that are kept or being sent, by the permits that are out.
+    fn held(hot: &HotObjects) -> u64 {
+        hot.max_bytes * HELD_TO_KEPT - hot.room.available_permits() as u64 * PERMIT
+    }
+
+    #[tokio::test]
+    async fn slow_readers_of_many_objects_hold_no_more_than_the_bound() {
+        const KEPT: u64 = 1 << 20;
+        let (hot, objects) = (HotObjects::new(KEPT), Objects::memory());
+        let mut readers = Vec::new();
+        for number in 0..64_u8 {
+            let size = to_index(KEPT / 8) - usize::from(number);
+            let object = put(&objects, &format!("renditions/{number}"), vec![number; size]).await;
+            let mut reader = hot.read(&objects, &object, None).await.expect("it is there");
+            // Every reader has its first bytes, and reads no more of them.
+            let first = reader.try_next().await.expect("it is there").expect("it is not empty");
+            readers.push((number, size, first, reader));
+            hot.bytes.run_pending_tasks().await;
+            assert!(held(&hot) <= 2 * KEPT, "{} bytes are held", held(&hot));
+        }
+        assert!(held(&hot) > KEPT, "what was evicted is still being sent");
+        for (number, size, first, rest) in readers {
+            let rest: Vec<Bytes> = rest.try_collect().await.expect("whole");
+            assert!(vec![number; size] == [first.to_vec(), rest.concat()].concat(), "object {number}");
+        }
+        hot.bytes.invalidate_all();
+        hot.bytes.run_pending_tasks().await;
+        // moka frees what it has evicted while it is asked for other things.
+        for _ in 0..1000 {
+            assert_eq!(None, hot.bytes.get("renditions/none").await);
+        }
+        assert_eq!(0, held(&hot), "the last one who has it lets go of it");
+    }
+
+    /// However many are sent one object, it is there once.
+    #[tokio::test]
+    async fn many_readers_of_one_object_hold_it_once() {
+        let (hot, objects) = (HotObjects::new(1 << 20), Objects::memory());
+        let object = put(&objects, "renditions/a", vec![7; 1 << 18]).await;
+        let mut readers = Vec::new();
+        for _ in 0..64 {
+            readers.push(hot.read(&objects, &object, Some(0..1)).await.expect("it is there"));
+        }
+        assert_eq!(1 << 18, held(&hot));
     }
 
     #[tokio::test]

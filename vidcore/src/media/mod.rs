@@ -27,6 +27,7 @@ pub(crate) mod process_video;
 pub mod rendition;
 pub mod sandbox;
 pub(crate) mod scratch;
+pub mod served;
 pub(crate) mod settle_video;
 pub mod simulated;
 pub mod sniff;

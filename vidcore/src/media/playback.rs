@@ -10,11 +10,12 @@ use std::time::Duration;
 use crate::auth::Actor;
 use crate::catalog::service::stale;
 use crate::catalog::view::PlaybackLinks;
-use crate::catalog::{CatalogError, Video};
+use crate::catalog::{CatalogError, Video, Viewer};
 use crate::clock::Timestamp;
-use crate::id::VideoId;
+use crate::id::{UserId, VideoId};
 use crate::idempotency::IdempotencyKey;
 use crate::media::hot::HotObjects;
+use crate::media::served::media_type;
 use crate::media::{NewObject, Rendition, RenditionKind};
 use crate::platform::parts::Parts;
 use crate::platform::settings::DeliveryChoice;
@@ -83,9 +84,23 @@ pub struct Playable {
     pub shared: bool,
     /// Whether the original may be downloaded.
     pub download: bool,
+    minter: Option<UserId>,
 }
 
 impl Playable {
+    /// Who watches, as views are counted: the account that asks, else the one that made the link, else the network
+    /// that asks.
+    pub fn viewer(&self, asking: Option<Viewer>) -> Option<Viewer> {
+        match (asking, self.minter) {
+            (Some(Viewer::User(_)), _) | (_, None) => asking,
+            (_, Some(minter)) => Some(Viewer::User(minter)),
+        }
+    }
+
+    pub(crate) fn video(&self) -> &Video {
+        &self.video
+    }
+
     /// The video.
     pub fn id(&self) -> VideoId {
         self.video.id
@@ -104,6 +119,13 @@ pub struct PlayableObject {
     pub object: NewObject,
     /// Whether links to it may be kept by shared caches.
     pub shared: bool,
+}
+
+impl PlayableObject {
+    /// What it is served as; `None` for what is only to be saved.
+    pub fn media_type(&self) -> Option<&'static str> {
+        media_type(&self.object)
+    }
 }
 
 /// Playback. Reached through `Platform::playback`.
@@ -138,7 +160,9 @@ impl Playback {
         let expires_at = Timestamp::from_millis(self.parts.now().plus(ttl).as_secs() * 1000);
         let MintLinks { address, origin, download, .. } = input;
         let epoch = video.playback_epoch;
-        let token = self.tokens.mint(&PlaybackGrant { video: id, epoch, expires_at, address, origin, download });
+        let minter = Some(actor.user);
+        let grant = PlaybackGrant { video: id, epoch, expires_at, address, origin, download, minter };
+        let token = self.tokens.mint(&grant);
         self.parts
             .links
             .token_playback(&video, &token, expires_at)
@@ -166,21 +190,21 @@ impl Playback {
     /// # Errors
     /// [`PlaybackError::NotFound`] if the grant is wrong or has ended, or the visitor is outside its bounds.
     pub async fn open(&self, grant: &Grant, visitor: &Visitor) -> Result<Playable, PlaybackError> {
-        let (id, epoch, shared, download) = match grant {
-            Grant::Public { video, epoch } => (*video, *epoch, true, false),
+        let (id, epoch, shared, download, minter) = match grant {
+            Grant::Public { video, epoch } => (*video, *epoch, true, false, None),
             Grant::Token(token) => {
                 let granted = self.tokens.verify(token, self.parts.now()).map_err(|_| PlaybackError::NotFound)?;
                 if !granted.admits(visitor) {
                     return Err(PlaybackError::NotFound);
                 }
-                (granted.video, granted.epoch, false, granted.download)
+                (granted.video, granted.epoch, false, granted.download, granted.minter)
             }
         };
         let video = self.parts.store.video(id).await?.filter(|video| {
             let reachable = if shared { video.is_open() } else { video.is_playable() && video.deleted_at.is_none() };
             reachable && video.playback_epoch == epoch
         });
-        Ok(Playable { video: video.ok_or(PlaybackError::NotFound)?, shared, download })
+        Ok(Playable { video: video.ok_or(PlaybackError::NotFound)?, shared, download, minter })
     }
 
     /// The master playlist (RFC 8216 §4.3.4), made from the rows of the ready renditions.
@@ -259,14 +283,12 @@ impl Playback {
     /// [`PlaybackError::Object`].
     pub async fn elsewhere(&self, object: &PlayableObject, disposition: &str) -> Result<Option<String>, PlaybackError> {
         let (settings, objects) = (&self.parts.settings.playback, &self.parts.objects);
-        let NewObject { key, content_type, .. } = &object.object;
-        let is_sent = settings.delivery == DeliveryChoice::Redirect && content_type.starts_with("video/");
-        let Some(direct) = objects.direct().filter(|_| is_sent && objects.fallback().is_none()) else {
-            return Ok(None);
-        };
+        let is_sent = settings.delivery == DeliveryChoice::Redirect && objects.fallback().is_none();
+        let content_type = object.media_type().filter(|kind| is_sent && kind.starts_with("video/"));
+        let (Some(content_type), Some(direct)) = (content_type, objects.direct()) else { return Ok(None) };
         let cache_control = format!("private, max-age={}", settings.redirect_ttl_s);
         let answering = Answering { content_type, disposition, cache_control: &cache_control };
-        Ok(Some(direct.object_url(key, answering, Duration::from_secs(settings.redirect_ttl_s)).await?))
+        Ok(Some(direct.object_url(&object.object.key, answering, Duration::from_secs(settings.redirect_ttl_s)).await?))
     }
 
     /// Streams an object, or a part of it (byte offsets, end exclusive).

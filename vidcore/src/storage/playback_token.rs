@@ -3,18 +3,18 @@
 //! In the path, every relative URI of a playlist inherits it on every player. A token names the
 //! video, the epoch of its links and an expiry; once the video's epoch is another, every token of
 //! the old one is void, which the caller checks against the video's row. It may be bound to a network and to the
-//! origin of a page, and may grant downloading.
+//! origin of a page, and may grant downloading. It says who minted it, in the clear as everything it says.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use crate::clock::Timestamp;
-use crate::id::VideoId;
+use crate::id::{UserId, VideoId};
 use crate::keys::{KeyId, KeyRing, Purpose};
 use crate::storage::signed_url::SignatureError;
 use crate::storage::viewer::{AddressPrefix, OriginRule, Visitor};
 
-/// The format's version, the first byte of every token.
+/// The format's version, the first byte of every token. What is new gets a flag, so that tokens without it stay what they were.
 const VERSION: u8 = 2;
 
 /// Version, flags, video (16 bytes), epoch (4) and expiry (8), all big-endian; then what the flags say.
@@ -23,12 +23,17 @@ const FIXED_LEN: usize = 30;
 /// Bytes kept of the MAC: 18 (144 bits).
 const MAC_LEN: usize = 18;
 
+/// Bytes of who minted it.
+const MINTER_LEN: usize = 16;
+
 /// The most characters of a token.
-const MAX_CHARS: usize = (FIXED_LEN + AddressPrefix::LEN + OriginRule::LEN + KeyId::LEN + MAC_LEN).div_ceil(3) * 4;
+const MAX_CHARS: usize =
+    (FIXED_LEN + AddressPrefix::LEN + OriginRule::LEN + MINTER_LEN + KeyId::LEN + MAC_LEN).div_ceil(3) * 4;
 
 const DOWNLOAD: u8 = 1;
 const ADDRESS: u8 = 2;
 const ORIGIN: u8 = 4;
+const MINTER: u8 = 8;
 
 /// What a token grants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,6 +50,8 @@ pub struct PlaybackGrant {
     pub origin: Option<OriginRule>,
     /// Whether the original may be downloaded.
     pub download: bool,
+    /// Who made it; `None` in tokens from before they said so.
+    pub minter: Option<UserId>,
 }
 
 impl PlaybackGrant {
@@ -66,7 +73,7 @@ impl PlaybackTokens {
         Self { keys }
     }
 
-    /// A token of 70 to 114 characters, each a letter, a digit, `-` or `_`. The expiry is rounded down to a
+    /// A token of 70 to 136 characters, each a letter, a digit, `-` or `_`. The expiry is rounded down to a
     /// second. Whoever holds it may play the video: keep it out of logs.
     pub fn mint(&self, grant: &PlaybackGrant) -> String {
         let body = write_body(grant);
@@ -100,12 +107,14 @@ fn write_body(grant: &PlaybackGrant) -> Vec<u8> {
     let flag = |is_set: bool, flag| if is_set { flag } else { 0 };
     let flags =
         flag(grant.download, DOWNLOAD) | flag(grant.address.is_some(), ADDRESS) | flag(grant.origin.is_some(), ORIGIN);
+    let flags = flags | flag(grant.minter.is_some(), MINTER);
     let mut body = vec![VERSION, flags];
     body.extend_from_slice(grant.video.as_bytes());
     body.extend_from_slice(&grant.epoch.to_be_bytes());
     body.extend_from_slice(&expires.to_be_bytes());
     body.extend(grant.address.iter().flat_map(|address| address.to_bytes()));
     body.extend(grant.origin.iter().flat_map(|origin| origin.to_bytes()));
+    body.extend(grant.minter.iter().flat_map(|minter| *minter.as_bytes()));
     body
 }
 
@@ -116,7 +125,7 @@ fn read_body(body: &[u8]) -> Option<PlaybackGrant> {
     let (epoch, rest) = rest.split_first_chunk::<4>()?;
     let (expires, mut rest) = rest.split_first_chunk::<8>()?;
     let expires_ms = i64::try_from(u64::from_be_bytes(*expires).checked_mul(1000)?).ok()?;
-    let (mut address, mut origin) = (None, None);
+    let (mut address, mut origin, mut minter) = (None, None, None);
     if flags & ADDRESS != 0 {
         let (bytes, after) = rest.split_first_chunk()?;
         (address, rest) = (Some(AddressPrefix::from_bytes(bytes)?), after);
@@ -125,7 +134,11 @@ fn read_body(body: &[u8]) -> Option<PlaybackGrant> {
         let (bytes, after) = rest.split_first_chunk()?;
         (origin, rest) = (Some(OriginRule::from_bytes(*bytes)), after);
     }
-    let is_ours = version == VERSION && rest.is_empty() && flags & !(DOWNLOAD | ADDRESS | ORIGIN) == 0;
+    if flags & MINTER != 0 {
+        let (bytes, after) = rest.split_first_chunk::<MINTER_LEN>()?;
+        (minter, rest) = (Some(UserId::from_bytes(*bytes)), after);
+    }
+    let is_ours = version == VERSION && rest.is_empty() && flags & !(DOWNLOAD | ADDRESS | ORIGIN | MINTER) == 0;
     is_ours.then(|| PlaybackGrant {
         video: VideoId::from_bytes(*video),
         epoch: u32::from_be_bytes(*epoch),
@@ -133,6 +146,7 @@ fn read_body(body: &[u8]) -> Option<PlaybackGrant> {
         address,
         origin,
         download: flags & DOWNLOAD != 0,
+        minter,
     })
 }
 
@@ -165,13 +179,13 @@ mod tests {
 
     fn grant() -> PlaybackGrant {
         let (video, expires_at) = (video(), in_an_hour());
-        PlaybackGrant { video, epoch: 3, expires_at, address: None, origin: None, download: false }
+        PlaybackGrant { video, epoch: 3, expires_at, address: None, origin: None, download: false, minter: None }
     }
 
     /// With everything a token can say.
     fn bound() -> PlaybackGrant {
-        let address = "203.0.113.0/24".parse().ok();
-        PlaybackGrant { address, origin: OriginRule::parse("https://example.org"), download: true, ..grant() }
+        let (address, minter) = ("203.0.113.0/24".parse().ok(), Some(UserId::from_bytes([7; 16])));
+        PlaybackGrant { address, origin: OriginRule::parse("https://example.org"), download: true, minter, ..grant() }
     }
 
     #[test]
@@ -198,6 +212,19 @@ mod tests {
         let tokens = tokens();
         let lengths = [grant(), bound()].map(|grant| tokens.mint(&grant).len());
         assert!(lengths[0] < 80 && lengths[1] <= MAX_CHARS, "{lengths:?}");
+    }
+
+    /// The layout of every token that was given out before tokens said who minted them.
+    #[test]
+    fn a_token_that_does_not_say_who_minted_it_is_read_as_ever() {
+        let (tokens, bound) = (tokens(), PlaybackGrant { minter: None, ..bound() });
+        let expires = in_an_hour().as_secs().to_be_bytes();
+        let (address, origin) = (bound.address.expect("bound"), bound.origin.expect("bound"));
+        let fixed = [&[2, 7][..], &[5; 16], &[0, 0, 0, 3], &expires].concat();
+        let body = [&fixed[..], &address.to_bytes(), &origin.to_bytes()].concat();
+        let (key, mac) = tokens.keys.mac(Purpose::Playback, &[&body]);
+        let token = URL_SAFE_NO_PAD.encode([&body, &key.as_bytes()[..], &mac[..18]].concat());
+        assert_eq!(Ok(bound), tokens.verify(&token, now()));
     }
 
     #[test]

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use http::header::{
-    ACCEPT_RANGES, AUTHORIZATION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_MATCH, IF_NONE_MATCH, LINK,
-    LOCATION, RANGE, RETRY_AFTER,
+    ACCEPT_RANGES, AUTHORIZATION, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_MATCH,
+    IF_NONE_MATCH, IF_RANGE, LINK, LOCATION, RANGE, RETRY_AFTER,
 };
 use http::{HeaderName, HeaderValue, Method};
 use tower_http::cors::CorsLayer;
@@ -58,7 +58,7 @@ pub(crate) fn cors(origins: &[String]) -> Option<CorsLayer> {
             .allow_origin(origins)
             .allow_methods([Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE])
             .allow_headers(
-                [AUTHORIZATION, CONTENT_TYPE, IF_MATCH, IF_NONE_MATCH, RANGE, IDEMPOTENCY_KEY, X_REQUEST_ID]
+                [AUTHORIZATION, CONTENT_TYPE, IF_MATCH, IF_NONE_MATCH, IF_RANGE, RANGE, IDEMPOTENCY_KEY, X_REQUEST_ID]
                     .into_iter()
                     .chain(TUS_ASKED.map(HeaderName::from_static))
                     .collect::<Vec<_>>(),
@@ -69,6 +69,7 @@ pub(crate) fn cors(origins: &[String]) -> Option<CorsLayer> {
                     .into_iter()
                     .chain([
                         ACCEPT_RANGES,
+                        CONTENT_DISPOSITION,
                         CONTENT_LENGTH,
                         CONTENT_RANGE,
                         ETAG,

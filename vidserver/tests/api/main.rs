@@ -21,6 +21,8 @@ mod multipart;
 mod nested;
 mod openapi;
 mod playback;
+mod playback_headers;
+mod playback_views;
 mod popularity;
 mod problems;
 mod queues;

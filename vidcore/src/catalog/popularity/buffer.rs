@@ -79,14 +79,28 @@ impl ViewBuffer {
     /// # Errors
     /// [`StoreError::Unavailable`] if [`CAPACITY`] views wait.
     pub(crate) fn add(&self, view: NewView) -> Result<Taken, StoreError> {
-        let key = (view.video, view.viewer);
+        self.take(&mut self.state(), view)
+    }
+
+    /// Takes a view in, if somebody else writes it: its caller waits for nothing.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] if [`CAPACITY`] views wait, or nothing flushes any more.
+    pub(crate) fn offer(&self, view: NewView) -> Result<Taken, StoreError> {
         let mut state = self.state();
+        if state.is_closed {
+            return Err(refused("views are written no more"));
+        }
+        self.take(&mut state, view)
+    }
+
+    fn take(&self, state: &mut State, view: NewView) -> Result<Taken, StoreError> {
+        let key = (view.video, view.viewer);
         if state.knows(&key, view.at) {
             return Ok(Taken::Repeated);
         }
         if state.waiting() >= CAPACITY {
-            let source = "too many views wait to be counted".into();
-            return Err(StoreError::Unavailable { operation: "count a view", source });
+            return Err(refused("too many views wait to be counted"));
         }
         state.pending.insert(key, view.at);
         if state.is_closed {
@@ -160,6 +174,10 @@ impl fmt::Debug for ViewBuffer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ViewBuffer").field("waiting", &self.state().waiting()).finish_non_exhaustive()
     }
+}
+
+fn refused(why: &'static str) -> StoreError {
+    StoreError::Unavailable { operation: "count a view", source: why.into() }
 }
 
 impl State {

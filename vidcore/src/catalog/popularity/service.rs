@@ -7,7 +7,8 @@ use crate::catalog::popularity::buffer::Taken;
 use crate::catalog::popularity::{NewView, RankingAt, RankingKind, Viewer, Window};
 use crate::catalog::view::VideoView;
 use crate::catalog::{Catalog, CatalogError};
-use crate::id::VideoId;
+use crate::id::{UserId, VideoId};
+use crate::media::playback::Playable;
 use crate::page::{Page, PageLimit, Rank};
 use crate::platform::parts::Parts;
 
@@ -51,21 +52,38 @@ impl Catalog {
     /// [`CatalogError::NotFound`]; [`CatalogError::Store`] while more views wait than may.
     pub async fn count_view(&self, id: VideoId, viewer: Viewer) -> Result<(), CatalogError> {
         let page = self.read(None, id).await?;
-        if viewer == Viewer::User(page.value.owner.id) {
-            metrics::counter!("vid_views_total", "outcome" => "own").increment(1);
-            return Ok(());
-        }
-        let view = NewView { video: id, viewer: viewer.key(&self.parts.keys), at: self.parts.now() };
+        let Some(view) = self.new_view(id, page.value.owner.id, viewer) else { return Ok(()) };
         match self.views.add(view) {
-            Ok(Taken::Soon) => {}
             Ok(Taken::ByCaller) => self.views.flush().await?,
-            Ok(Taken::Repeated) => metrics::counter!("vid_views_total", "outcome" => "repeated").increment(1),
+            Ok(taken) => note(taken),
             Err(error) => {
-                metrics::counter!("vid_views_total", "outcome" => "refused").increment(1);
+                note_refusal();
                 return Err(error.into());
             }
         }
         Ok(())
+    }
+
+    /// The same of what is being played, by what is known of it already. Nobody who watches waits for it: it asks
+    /// nothing, and where too many views wait, or the platform has stopped, the view is left out and
+    /// `vid_views_total` says so.
+    pub fn count_played(&self, playable: &Playable, asking: Option<Viewer>) {
+        let video = playable.video();
+        let Some(viewer) = playable.viewer(asking).filter(|_| video.is_open()) else { return };
+        let Some(view) = self.new_view(video.id, video.owner, viewer) else { return };
+        match self.views.offer(view) {
+            Ok(taken) => note(taken),
+            Err(_) => note_refusal(),
+        }
+    }
+
+    /// `None` if it is the owner's own.
+    fn new_view(&self, id: VideoId, owner: UserId, viewer: Viewer) -> Option<NewView> {
+        if viewer == Viewer::User(owner) {
+            metrics::counter!("vid_views_total", "outcome" => "own").increment(1);
+            return None;
+        }
+        Some(NewView { video: id, viewer: viewer.key(&self.parts.keys), at: self.parts.now() })
     }
 
     /// Writes every view that this process has taken so far.
@@ -92,6 +110,16 @@ impl Catalog {
         let cached = self.caches.popular.get_or_load(&key, load).await.map_err(CatalogError::from)?;
         cached.ok_or(CatalogError::BadCursor)
     }
+}
+
+fn note(taken: Taken) {
+    if taken == Taken::Repeated {
+        metrics::counter!("vid_views_total", "outcome" => "repeated").increment(1);
+    }
+}
+
+fn note_refusal() {
+    metrics::counter!("vid_views_total", "outcome" => "refused").increment(1);
 }
 
 /// A page of a ranking; `None` if the one it is to be of is kept no more.

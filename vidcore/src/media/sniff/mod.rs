@@ -40,6 +40,10 @@ pub enum Container {
 }
 
 impl Container {
+    /// Every one.
+    pub const ALL: [Self; 7] =
+        [Self::Mp4, Self::QuickTime, Self::Matroska, Self::WebM, Self::Avi, Self::MpegTs, Self::Flv];
+
     /// The container of a file that begins with `head`; `None` if it is no video file this platform
     /// accepts. At least 1 KiB of a longer file is needed to know a transport stream.
     pub fn of_head(head: &[u8]) -> Option<Self> {

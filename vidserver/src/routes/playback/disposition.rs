@@ -9,8 +9,8 @@ const MAX_CHARS: usize = 100;
 const UNNAMED: &str = "video";
 
 /// `attachment`, with a name for clients that read UTF-8 and one for those that do not.
-pub(crate) fn attachment(title: &str, content_type: &str) -> HeaderValue {
-    let ending = format!(".{}", extension(content_type));
+pub(crate) fn attachment(title: &str, media_type: Option<&str>) -> HeaderValue {
+    let ending = format!(".{}", extension(media_type));
     let stem = stem(title);
     // Drafts are named after files.
     let name = format!("{}{ending}", stem.strip_suffix(&ending).filter(|stem| !stem.is_empty()).unwrap_or(&stem));
@@ -48,15 +48,16 @@ fn encode(byte: u8) -> String {
 }
 
 /// By the type that was found in the bytes, never by what somebody called the file.
-fn extension(content_type: &str) -> &'static str {
-    match content_type {
+fn extension(media_type: Option<&str>) -> &'static str {
+    match media_type.unwrap_or_default() {
         "video/quicktime" => "mov",
         "video/x-matroska" => "mkv",
         "video/webm" => "webm",
         "video/x-msvideo" => "avi",
         "video/mp2t" => "ts",
         "video/x-flv" => "flv",
-        _ => "mp4",
+        "video/mp4" => "mp4",
+        _ => "bin",
     }
 }
 
@@ -67,7 +68,7 @@ mod tests {
     use super::*;
 
     fn text(title: &str) -> String {
-        attachment(title, "video/mp4").to_str().expect("ASCII").to_owned()
+        attachment(title, Some("video/mp4")).to_str().expect("ASCII").to_owned()
     }
 
     #[test]

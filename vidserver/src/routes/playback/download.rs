@@ -16,8 +16,8 @@ use crate::routes::playback::send::{self, Wanted};
     params(("token" = String, Path, description = "A playback token with the right to download"),
         ("Range" = Option<String>, Header, description = "Byte ranges (RFC 9110 §14), at most 16")),
     responses(
-        (status = 200, description = "The whole file, called like the video", content_type = "video/*"),
-        (status = 206, description = "A part of it, or several as `multipart/byteranges`", content((Vec<u8> = "video/*"), (Vec<u8> = "multipart/byteranges"))),
+        (status = 200, description = "The whole file, called like the video", content((Vec<u8> = "video/*"), (Vec<u8> = "application/octet-stream"))),
+        (status = 206, description = "A part of it, or several as `multipart/byteranges`", content((Vec<u8> = "video/*"), (Vec<u8> = "application/octet-stream"), (Vec<u8> = "multipart/byteranges"))),
         (status = 302, description = "The bytes are in the bucket, at `Location`, where the server sends viewers there"),
         (status = 304, description = "The caller holds it already"),
         (status = 404, description = "`not_found`", body = ProblemBody, content_type = "application/problem+json"),
@@ -33,6 +33,6 @@ pub(crate) async fn by_token(
     let playback = state.platform.playback();
     let playable = playback.open(&path.into(), wanted.visitor()).await?;
     let original = playback.original(&playable).await?;
-    let called = disposition::attachment(playable.title(), &original.object.content_type);
+    let called = disposition::attachment(playable.title(), original.media_type());
     send::object_called(playback, &original, &wanted, called).await
 }

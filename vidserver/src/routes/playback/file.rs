@@ -18,8 +18,8 @@ use crate::routes::playback::watch::watched;
     params(("token" = String, Path, description = "A playback token"),
         ("Range" = Option<String>, Header, description = "Byte ranges (RFC 9110 §14), at most 16")),
     responses(
-        (status = 200, description = "The whole file", content_type = "video/*"),
-        (status = 206, description = "A part of it, or several as `multipart/byteranges`", content((Vec<u8> = "video/*"), (Vec<u8> = "multipart/byteranges"))),
+        (status = 200, description = "The whole file", content((Vec<u8> = "video/*"), (Vec<u8> = "application/octet-stream"))),
+        (status = 206, description = "A part of it, or several as `multipart/byteranges`", content((Vec<u8> = "video/*"), (Vec<u8> = "application/octet-stream"), (Vec<u8> = "multipart/byteranges"))),
         (status = 302, description = "The bytes are in the bucket, at `Location`, where the server sends viewers there"),
         (status = 304, description = "The caller holds it already"),
         (status = 404, description = "`not_found`", body = ProblemBody, content_type = "application/problem+json"),
@@ -45,8 +45,8 @@ pub(crate) async fn by_token(
         ("Range" = Option<String>, Header, description = "Byte ranges (RFC 9110 §14), at most 16")
     ),
     responses(
-        (status = 200, description = "The whole file", content_type = "video/*"),
-        (status = 206, description = "A part of it, or several as `multipart/byteranges`", content((Vec<u8> = "video/*"), (Vec<u8> = "multipart/byteranges"))),
+        (status = 200, description = "The whole file", content((Vec<u8> = "video/*"), (Vec<u8> = "application/octet-stream"))),
+        (status = 206, description = "A part of it, or several as `multipart/byteranges`", content((Vec<u8> = "video/*"), (Vec<u8> = "application/octet-stream"), (Vec<u8> = "multipart/byteranges"))),
         (status = 302, description = "The bytes are in the bucket, at `Location`, where the server sends viewers there"),
         (status = 304, description = "The caller holds it already"),
         (status = 404, description = "`not_found`", body = ProblemBody, content_type = "application/problem+json"),
@@ -66,6 +66,7 @@ async fn answer(state: &ApiState, grant: Grant, wanted: &Wanted) -> Result<Respo
     let playback = state.platform.playback();
     let playable = playback.open(&grant, wanted.visitor()).await?;
     let object = playback.file(&playable).await?;
-    watched(state, &playable, &object, wanted).await;
-    send::object(playback, &object, wanted).await
+    let answer = send::object(playback, &object, wanted).await?;
+    watched(state, &playable, &object, wanted, answer.status());
+    Ok(answer)
 }

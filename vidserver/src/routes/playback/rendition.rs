@@ -40,8 +40,8 @@ pub struct PublicFile {
         ("Range" = Option<String>, Header, description = "Byte ranges (RFC 9110 §14), at most 16")
     ),
     responses(
-        (status = 200, description = "The whole file", content_type = "video/*"),
-        (status = 206, description = "A part of it, or several as `multipart/byteranges`", content((Vec<u8> = "video/*"), (Vec<u8> = "multipart/byteranges"))),
+        (status = 200, description = "The whole file", content((Vec<u8> = "video/*"), (String = "application/vnd.apple.mpegurl"))),
+        (status = 206, description = "A part of it, or several as `multipart/byteranges`", content((Vec<u8> = "video/*"), (String = "application/vnd.apple.mpegurl"), (Vec<u8> = "multipart/byteranges"))),
         (status = 302, description = "The bytes are in the bucket, at `Location`, where the server sends viewers there"),
         (status = 304, description = "The caller holds it already"),
         (status = 404, description = "`not_found`", body = ProblemBody, content_type = "application/problem+json"),
@@ -69,8 +69,8 @@ pub(crate) async fn by_token(
         ("Range" = Option<String>, Header, description = "Byte ranges (RFC 9110 §14), at most 16")
     ),
     responses(
-        (status = 200, description = "The whole file", content_type = "video/*"),
-        (status = 206, description = "A part of it, or several as `multipart/byteranges`", content((Vec<u8> = "video/*"), (Vec<u8> = "multipart/byteranges"))),
+        (status = 200, description = "The whole file", content((Vec<u8> = "video/*"), (String = "application/vnd.apple.mpegurl"))),
+        (status = 206, description = "A part of it, or several as `multipart/byteranges`", content((Vec<u8> = "video/*"), (String = "application/vnd.apple.mpegurl"), (Vec<u8> = "multipart/byteranges"))),
         (status = 302, description = "The bytes are in the bucket, at `Location`, where the server sends viewers there"),
         (status = 304, description = "The caller holds it already"),
         (status = 404, description = "`not_found`", body = ProblemBody, content_type = "application/problem+json"),
@@ -96,6 +96,7 @@ async fn answer(
     let playback = state.platform.playback();
     let playable = playback.open(&grant, wanted.visitor()).await?;
     let object = playback.rendition_object(&playable, rendition, file).await?;
-    watched(state, &playable, &object, wanted).await;
-    send::object(playback, &object, wanted).await
+    let answer = send::object(playback, &object, wanted).await?;
+    watched(state, &playable, &object, wanted, answer.status());
+    Ok(answer)
 }

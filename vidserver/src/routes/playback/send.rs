@@ -15,7 +15,9 @@ use http::header::{
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use vidcore::catalog::Viewer;
+use vidcore::media::hls::PLAYLIST_TYPE;
 use vidcore::media::playback::{PlayableObject, Playback};
+use vidcore::media::storyboard::INDEX_TYPE;
 use vidcore::storage::Visitor;
 use vidcore::storage::objects::sha256;
 use vidcore::store::BoxError;
@@ -26,11 +28,8 @@ use crate::problem::{Problem, code};
 use crate::routes::playback::range::{self, Asked};
 use crate::routes::playback::redirect;
 
-/// HLS playlists.
-const PLAYLIST: &str = "application/vnd.apple.mpegurl";
-
-/// Storyboards, whose names stay when a new source gets another; the sheets they name have names of their own.
-const STORYBOARD: &str = "text/vtt";
+/// What is in no table of media types, or made of what somebody uploaded and was not recognised.
+const UNKNOWN: &str = "application/octet-stream";
 
 /// How long a playlist of an open video may be kept: new renditions appear within that time.
 const SHARED_PLAYLIST: &str = "public, max-age=60";
@@ -56,7 +55,7 @@ impl Wanted {
         &self.method
     }
 
-    /// By whom a view is counted: the account, where the request says one, else the network.
+    /// Who asks, as views know it: the account, where the request says one, else the network.
     pub(crate) fn viewer(&self) -> Option<Viewer> {
         self.viewer
     }
@@ -101,7 +100,7 @@ pub(crate) fn playlist(text: String, shared: bool, wanted: &Wanted) -> Response 
     if holds(&wanted.headers, &tag) {
         return (StatusCode::NOT_MODIFIED, headers).into_response();
     }
-    (headers, [(CONTENT_TYPE, HeaderValue::from_static(PLAYLIST))], text).into_response()
+    (headers, [(CONTENT_TYPE, HeaderValue::from_static(PLAYLIST_TYPE))], text).into_response()
 }
 
 /// A stored object, whole or in part, streamed.
@@ -110,8 +109,8 @@ pub(crate) async fn object(
     playable: &PlayableObject,
     wanted: &Wanted,
 ) -> Result<Response, Problem> {
-    // Whatever a browser makes of the type, the bytes are never a page of this origin.
-    object_called(playback, playable, wanted, HeaderValue::from_static("inline")).await
+    let disposition = if playable.media_type().is_some() { "inline" } else { "attachment" };
+    object_called(playback, playable, wanted, HeaderValue::from_static(disposition)).await
 }
 
 /// The same with a `Content-Disposition`.
@@ -136,7 +135,7 @@ pub(crate) async fn object_called(
     if let Some(answer) = redirect::answer(playback, playable, &wanted.method, &disposition).await? {
         return Ok(answer);
     }
-    headers.insert(CONTENT_TYPE, header(&object.content_type));
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(playable.media_type().unwrap_or(UNKNOWN)));
     headers.insert(CONTENT_DISPOSITION, disposition);
     let size = object.size_bytes;
     let (status, part) = match asked(wanted, &tag, size) {
@@ -163,12 +162,12 @@ pub(crate) async fn object_called(
 
 /// Several parts, each with its place (RFC 9110 §14.6), read one after the other as they are sent.
 fn several(playback: &Playback, playable: &PlayableObject, mut headers: HeaderMap, parts: Vec<Range<u64>>) -> Response {
-    let object = &playable.object;
+    let (object, media_type) = (&playable.object, playable.media_type().unwrap_or(UNKNOWN));
     // No part of the bytes can hold a hash of all of them, but by chance.
     let boundary = hex::encode(&object.sha256[16..]);
     let heads = parts.iter().map(|part| {
         let place = format!("bytes {}-{}/{}", part.start, part.end - 1, object.size_bytes);
-        format!("\r\n--{boundary}\r\ncontent-type: {}\r\ncontent-range: {place}\r\n\r\n", object.content_type)
+        format!("\r\n--{boundary}\r\ncontent-type: {media_type}\r\ncontent-range: {place}\r\n\r\n")
     });
     let heads: Vec<Bytes> = heads.map(Bytes::from).collect();
     let end = Bytes::from(format!("\r\n--{boundary}--\r\n"));
@@ -189,7 +188,9 @@ fn several(playback: &Playback, playable: &PlayableObject, mut headers: HeaderMa
 }
 
 fn cache_control(playable: &PlayableObject) -> &'static str {
-    match (playable.shared, [PLAYLIST, STORYBOARD].contains(&playable.object.content_type.as_str())) {
+    // A storyboard's name stays when a new source gets another; the sheets it names have names of their own.
+    let is_index = matches!(playable.media_type(), Some(PLAYLIST_TYPE | INDEX_TYPE));
+    match (playable.shared, is_index) {
         (true, true) => SHARED_PLAYLIST,
         (true, false) => SHARED_SEGMENT,
         (false, _) => PRIVATE,
@@ -229,5 +230,5 @@ fn tag(sha256: &[u8; 32]) -> String {
 }
 
 fn header(text: &str) -> HeaderValue {
-    HeaderValue::from_str(text).unwrap_or_else(|_| HeaderValue::from_static("application/octet-stream"))
+    HeaderValue::from_str(text).unwrap_or_else(|_| HeaderValue::from_static(UNKNOWN))
 }

@@ -1,23 +1,30 @@
 //! Counting a view from what is played.
 //!
-//! Asking for a media segment, or for bytes of the file, is watching; a playlist, an initialisation segment, a poster and
-//! `HEAD` are not. A viewer asks for many: the catalog counts one per viewer and half hour, together with those that
-//! foreign players report.
+//! Getting bytes of a media segment or of the file is watching; a playlist, an initialisation segment, a poster, `HEAD` and an
+//! answer without bytes are not. A viewer asks for many: the catalog counts one per viewer and half hour, together with
+//! those that foreign players report.
 
-use http::Method;
+use http::{Method, StatusCode};
 use vidcore::media::hls::INIT_SEGMENT;
 use vidcore::media::playback::{Playable, PlayableObject};
 
 use crate::routes::ApiState;
 use crate::routes::playback::send::Wanted;
 
-/// Counts a view, if this is one. It never keeps anybody from watching.
-pub(crate) async fn watched(state: &ApiState, playable: &Playable, object: &PlayableObject, wanted: &Wanted) {
+/// Counts a view, if this answer makes one. It never keeps anybody from watching, nor waiting.
+pub(crate) fn watched(
+    state: &ApiState,
+    playable: &Playable,
+    object: &PlayableObject,
+    wanted: &Wanted,
+    status: StatusCode,
+) {
     let name = object.object.key.rsplit('/').next().unwrap_or_default();
-    let is_media = object.object.content_type.starts_with("video/") && name != INIT_SEGMENT;
-    let Some(viewer) = wanted.viewer().filter(|_| is_media && *wanted.method() == Method::GET) else { return };
-    // A video that is not open has no views; its page is cached as absent.
-    if let Err(error) = state.platform.catalog().count_view(playable.id(), viewer).await {
-        tracing::debug!(%error, video.id = %playable.id(), "a view was not counted");
+    let is_media = object.media_type().is_some_and(|kind| kind.starts_with("video/")) && name != INIT_SEGMENT;
+    // The bucket sends what a viewer is redirected to.
+    let is_sent = matches!(status, StatusCode::OK | StatusCode::PARTIAL_CONTENT | StatusCode::FOUND);
+    let sends = *wanted.method() == Method::GET && is_sent;
+    if is_media && sends {
+        state.platform.catalog().count_played(playable, wanted.viewer());
     }
 }
