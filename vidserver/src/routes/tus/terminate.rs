@@ -24,6 +24,7 @@ use crate::routes::ApiState;
         (status = 401, description = "`unauthenticated`", body = ProblemBody, content_type = "application/problem+json"),
         (status = 404, description = "`not_found`", body = ProblemBody, content_type = "application/problem+json"),
         (status = 409, description = "`wrong_state`", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 410, description = "`upload_expired`: it was given up before, or its time was over", body = ProblemBody, content_type = "application/problem+json"),
         (status = 412, description = "`tus_version_unsupported`", body = ProblemBody, content_type = "application/problem+json"),
     )
 )]
