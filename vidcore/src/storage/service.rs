@@ -70,7 +70,7 @@ pub struct UploadView {
     pub offset_bytes: u64,
     /// Whether all bytes are there.
     pub received: bool,
-    /// SHA-256 of the received bytes, 64 hexadecimal digits.
+    /// SHA-256 of the received bytes, 64 hexadecimal digits; of a joined upload once its parts are joined.
     pub sha256: Option<String>,
     /// Why it was rejected.
     pub reason: Option<String>,

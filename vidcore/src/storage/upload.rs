@@ -123,7 +123,7 @@ pub struct Upload {
     pub declared_sha256: Option<[u8; 32]>,
     /// The staged object that holds all bytes, once they are there.
     pub staged_key: Option<String>,
-    /// The SHA-256 of the received bytes, computed while they came.
+    /// The SHA-256 of the received bytes, computed while they came or, of a joined upload, once they were joined.
     pub received_sha256: Option<[u8; 32]>,
     /// What the client said about the file, word for word.
     pub metadata: Option<String>,

@@ -18,7 +18,7 @@ use crate::media::{MediaError, MediaInfo, NewObject, Source};
 use crate::platform::parts::Parts;
 use crate::storage::objects::ObjectError;
 use crate::storage::service::staging_prefix;
-use crate::storage::{CommitSource, Segment, Upload, UploadError, UploadStatus};
+use crate::storage::{CommitSource, Segment, Upload, UploadError, UploadKind, UploadStatus};
 use crate::store::Causes;
 
 /// Checks a received upload and makes it the video's source.
@@ -127,10 +127,13 @@ async fn check(
     context: &JobContext,
 ) -> Result<Result<Checked, String>, JobFailure> {
     let measured = parts.objects.measure(pinned).await.map_err(|error| JobFailure::Retry(error.into()))?;
-    // Nobody saw the bytes of a joined upload pass in their order.
+    // Nobody saw the bytes of a joined upload pass in their order: what they come to is known from here on.
     let is_same = upload.received_sha256.is_none_or(|received| received == measured.sha256);
     if measured.size_bytes != upload.size_bytes || !is_same {
         return Ok(Err("The stored bytes differ from those received. Please upload the file again.".to_owned()));
+    }
+    if upload.kind == UploadKind::Joined && upload.received_sha256.is_none() {
+        parts.store.record_joined(context.lease.fence(), upload.id, measured.sha256).await.map_err(failure)?;
     }
     let folder =
         ScratchFolder::new(&parts.settings.data_dir, context).await.map_err(|error| JobFailure::Retry(error.into()))?;
