@@ -242,6 +242,13 @@ pub trait UploadStore: Send + Sync {
     /// The staged objects that hold the bytes of an upload, in order; none for one that came whole.
     async fn upload_segments(&self, id: UploadId) -> Result<Vec<Segment>, UploadError>;
 
+    /// Records what the bytes of an upload of parts come to, now that they stand in their order.
+    ///
+    /// # Errors
+    /// [`UploadError::Fenced`], [`UploadError::NotFound`]; [`UploadError::WrongState`] if it is not being verified,
+    /// [`UploadError::WrongKind`] if it did not come in parts.
+    async fn record_joined(&self, fence: Fence, id: UploadId, sha256: [u8; 32]) -> Result<(), UploadError>;
+
     /// Moves `open → verifying`; the causes carry the `verify` job. An upload that is verifying or
     /// complete already is returned as it is, and its causes are left out.
     ///

@@ -75,7 +75,7 @@ pub struct UploadView {
     pub part_size_bytes: Option<u64>,
     /// How many parts it has.
     pub part_count: Option<u32>,
-    /// SHA-256 of the received bytes, 64 hexadecimal digits.
+    /// SHA-256 of the received bytes, 64 hexadecimal digits; of a joined or multipart upload once its parts are joined.
     pub sha256: Option<String>,
     /// Why it was rejected.
     pub reason: Option<String>,

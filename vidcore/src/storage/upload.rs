@@ -130,7 +130,7 @@ pub struct Upload {
     pub staged_key: Option<String>,
     /// How its bytes get into the bucket, if the client brings them there itself.
     pub multipart: Option<Multipart>,
-    /// The SHA-256 of the received bytes, computed while they came.
+    /// The SHA-256 of the received bytes, computed while they came or, of parts, once they were joined.
     pub received_sha256: Option<[u8; 32]>,
     /// What the client said about the file, word for word.
     pub metadata: Option<String>,

@@ -144,13 +144,16 @@ async fn check(
     context: &JobContext,
 ) -> Result<Result<Checked, String>, JobFailure> {
     let measured = parts.objects.measure(pinned).await.map_err(|error| JobFailure::Retry(error.into()))?;
-    // Nobody saw the bytes of a joined upload pass in their order, or those of parts at all.
+    // Nobody saw the bytes of parts pass in their order: what they come to is known from here on.
     let is_same = upload.received_sha256.is_none_or(|received| received == measured.sha256);
     if measured.size_bytes != upload.size_bytes || !is_same {
         return Ok(Err("The stored bytes differ from those received. Please upload the file again.".to_owned()));
     }
     if upload.declared_sha256.is_some_and(|declared| declared != measured.sha256) {
         return Ok(Err("The file's SHA-256 is not the one that was declared.".to_owned()));
+    }
+    if upload.received_sha256.is_none() {
+        parts.store.record_joined(context.lease.fence(), upload.id, measured.sha256).await.map_err(failure)?;
     }
     let folder =
         ScratchFolder::new(&parts.settings.data_dir, context).await.map_err(|error| JobFailure::Retry(error.into()))?;

@@ -158,7 +158,8 @@ impl TestApp {
 
     pub(crate) fn call(&self, method: Method, path: &str) -> Call<'_> {
         let url = format!("http://{}{path}", self.address);
-        Call { app: self, method: method.clone(), path: path.to_owned(), request: self.client.request(method, url) }
+        let request = self.client.request(method.clone(), url);
+        Call { app: self, method, meant: None, path: path.to_owned(), request }
     }
 
     pub(crate) fn get(&self, path: &str) -> Call<'_> {
@@ -271,6 +272,8 @@ pub(crate) fn text(value: &Value) -> &str {
 pub(crate) struct Call<'a> {
     app: &'a TestApp,
     method: Method,
+    /// Another one that a header names, by which the document knows the request.
+    meant: Option<Method>,
     path: String,
     request: reqwest::RequestBuilder,
 }
@@ -289,7 +292,9 @@ impl Call<'_> {
     }
 
     pub(crate) fn header(self, name: &str, value: &str) -> Self {
-        self.map(|request| request.header(name, value))
+        let is_override = name == "x-http-method-override" && value.bytes().all(|byte| byte.is_ascii_uppercase());
+        let meant = is_override.then(|| value.parse().ok()).flatten().or_else(|| self.meant.clone());
+        Self { meant, ..self.map(|request| request.header(name, value)) }
     }
 
     pub(crate) fn json(self, body: &Value) -> Self {
@@ -313,7 +318,7 @@ impl Call<'_> {
         let body = bounded(response.bytes()).await?;
         let answer = Answer { status, headers, body };
         answer.keep_the_promises_of_all(&self.method, &self.path);
-        self.app.contract.check(&self.method, &self.path, &answer);
+        self.app.contract.check(self.meant.as_ref().unwrap_or(&self.method), &self.path, &answer);
         Ok(answer)
     }
 }

@@ -89,7 +89,8 @@ impl Site {
 
     /// The upload's bytes are the source, and nothing else of them is left.
     async fn assert_arrived(&self, film: &[u8]) {
-        self.ends("complete").await;
+        let complete = self.ends("complete").await;
+        assert_eq!(hex::encode(sha256(film)), complete["sha256"]);
         let key = format!("originals/{}/{}", text(&self.video["id"]), text(&self.upload["id"]));
         let measured = self.app.platform.objects().measure(&key).await.expect("it is there");
         assert_eq!((film.len() as u64, sha256(film)), (measured.size_bytes, measured.sha256));

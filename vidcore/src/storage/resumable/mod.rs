@@ -133,7 +133,7 @@ impl Uploads {
         let upload = self.own_resumable(actor, id).await?;
         let is_over = match upload.status {
             UploadStatus::Open => upload.expires_at <= self.parts.now(),
-            status => matches!(status, UploadStatus::Expired | UploadStatus::Aborted),
+            status => is_gone(status),
         };
         if is_over { Err(UploadError::Expired) } else { Ok(upload) }
     }
@@ -144,8 +144,8 @@ impl Uploads {
     /// # Errors
     /// Before a byte is read: [`UploadError::Invalid`] for a length below the offset, [`UploadError::NotFound`], [`UploadError::OffsetMismatch`],
     /// [`UploadError::LengthDeclared`], [`UploadError::TooLarge`], [`UploadError::SizeMismatch`],
-    /// [`UploadError::QuotaExceeded`], [`UploadError::Expired`], [`UploadError::WrongState`],
-    /// [`UploadError::WrongKind`]. Then: [`UploadError::ChecksumMismatch`], after which the offset is what it was;
+    /// [`UploadError::QuotaExceeded`], [`UploadError::Expired`] also for one that was given up,
+    /// [`UploadError::WrongState`], [`UploadError::WrongKind`]. Then: [`UploadError::ChecksumMismatch`], after which the offset is what it was;
     /// [`UploadError::BrokenOff`]; [`UploadError::Superseded`] if a later request wants to append;
     /// [`UploadError::Object`], [`UploadError::Store`].
     ///
@@ -176,16 +176,16 @@ impl Uploads {
         }
         let service = self.clone();
         let task = tokio::spawn(async move { append::append(&service, begin, input.checksum, bytes).await });
-        task.await.unwrap_or_else(|error| Err(UploadError::BrokenOff(error.into())))
+        task.await.unwrap_or_else(|error| Err(UploadError::BrokenOff(error.into()))).map_err(gone)
     }
 
     /// Gives up an upload that is still open, with what has come of it.
     ///
     /// # Errors
-    /// [`UploadError::NotFound`], [`UploadError::WrongState`].
+    /// [`UploadError::NotFound`]; [`UploadError::Expired`] if that was done before; [`UploadError::WrongState`].
     pub async fn terminate(&self, actor: &Actor, id: UploadId) -> Result<(), UploadError> {
         self.own_resumable(actor, id).await?;
-        self.abort(actor, id, None).await.map(Outcome::into_inner).map(|_| ())
+        self.abort(actor, id, None).await.map(Outcome::into_inner).map(|_| ()).map_err(gone)
     }
 
     async fn own_resumable(&self, actor: &Actor, id: UploadId) -> Result<Upload, UploadError> {
@@ -239,5 +239,18 @@ impl Uploads {
             visibility: Visibility::Private,
             now,
         }
+    }
+}
+
+/// Whether an upload in this state is over without having become anything.
+fn is_gone(status: UploadStatus) -> bool {
+    matches!(status, UploadStatus::Expired | UploadStatus::Aborted)
+}
+
+/// Nobody goes on with an upload that is over, whatever ended it: what is refused for that state is so for good.
+fn gone(error: UploadError) -> UploadError {
+    match error {
+        UploadError::WrongState { status, .. } if is_gone(status) => UploadError::Expired,
+        error => error,
     }
 }

@@ -32,6 +32,22 @@ pub(super) fn join(db: &Connection, command: JoinUploads, now: Timestamp) -> Res
     demand(db, new.id, None)
 }
 
+/// Puts the hash of the joined bytes beside them.
+pub(super) fn record(db: &Connection, upload: &Upload, sha256: [u8; 32], now: Timestamp) -> Result<()> {
+    let command = "be recorded as joined";
+    if !matches!(upload.kind, UploadKind::Joined | UploadKind::Multipart) {
+        return Err(refuse(UploadError::WrongKind { kind: upload.kind, command }));
+    }
+    if upload.status != UploadStatus::Verifying {
+        return Err(refuse(UploadError::WrongState { status: upload.status, command }));
+    }
+    db.prepare_cached(
+        "UPDATE uploads SET received_sha256 = :sha256, updated_at_ms = :now WHERE id = :id AND status = 'verifying'",
+    )?
+    .execute(named_params! {":id": upload.id, ":sha256": sha256, ":now": now})?;
+    Ok(())
+}
+
 fn sum(db: &Connection, command: &JoinUploads, now: Timestamp) -> Result<u64> {
     let mut size_bytes = 0_u64;
     for (position, id) in command.parts.iter().enumerate() {

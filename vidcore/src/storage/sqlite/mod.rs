@@ -372,6 +372,14 @@ impl UploadStore for SqliteStore {
         .await
     }
 
+    async fn record_joined(&self, fence: Fence, id: UploadId, sha256: [u8; 32]) -> Result<(), UploadError> {
+        self.settlement("record a joined upload", Causes::none(), move |db, leased_now, _| {
+            demand_held(db, fence, leased_now)?;
+            join::record(db, &demand(db, id, None)?, sha256, leased_now)
+        })
+        .await
+    }
+
     async fn reject_upload(
         &self,
         fence: Fence,

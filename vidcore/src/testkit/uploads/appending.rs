@@ -292,6 +292,24 @@ pub async fn of_two_that_join_the_same_part_one_wins(h: &VideoHarness) {
     assert_eq!((10, 1), (usage(h, video.owner).await.reserved_bytes, jobs(h).await));
 }
 
+/// It is known when they stand in their order, by whoever holds the lease, and no sooner.
+pub async fn a_joined_upload_keeps_what_its_bytes_come_to(h: &VideoHarness) {
+    let video = h.draft(h.user().await, "Joined").await;
+    let part = whole_part(h, &video, 10).await;
+    let joined = join(h, joining(h, &video, &[&part])).await.expect("the part is whole");
+    assert_eq!(None, joined.received_sha256);
+    let lost = h.store.record_joined(h.lost_fence().await, joined.id, [7; 32]).await;
+    assert!(matches!(lost, Err(UploadError::Fenced)), "{lost:?}");
+    assert_eq!(None, read(h, joined.id).await.received_sha256);
+    let lease = h.claim(UPLOADS_QUEUE).await;
+    h.store.record_joined(lease.fence(), joined.id, [7; 32]).await.expect("the lease is held");
+    assert_eq!(Some([7; 32]), read(h, joined.id).await.received_sha256);
+    h.store.reject_upload(lease.fence(), joined.id, "No.".to_owned(), h.now()).await.expect("the lease is held");
+    assert_eq!(Some([7; 32]), read(h, joined.id).await.received_sha256);
+    let late = h.store.record_joined(lease.fence(), joined.id, [8; 32]).await;
+    assert!(matches!(late, Err(UploadError::WrongState { .. })), "{late:?}");
+}
+
 /// One transaction.
 pub async fn a_draft_is_made_with_its_upload_or_not_at_all(h: &VideoHarness) {
     let owner = h.user().await;

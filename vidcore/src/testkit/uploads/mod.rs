@@ -58,6 +58,7 @@ macro_rules! upload_store_contract {
                 joining_moves_the_reservation_and_needs_no_more,
                 parts_that_cannot_be_joined_stay_as_they_are,
                 of_two_that_join_the_same_part_one_wins,
+                a_joined_upload_keeps_what_its_bytes_come_to,
                 a_draft_is_made_with_its_upload_or_not_at_all,
             );
         }

@@ -52,23 +52,13 @@ pub(crate) async fn append(
     Caller(actor): Caller,
     request: Request,
 ) -> Result<Response, Problem> {
-    answer(&state, &actor, id, request).await
-}
-
-/// The same, for a request that says `PATCH` by another way.
-pub(super) async fn answer(
-    state: &ApiState,
-    actor: &Actor,
-    id: UploadId,
-    request: Request,
-) -> Result<Response, Problem> {
     if !has_bytes(&request)? {
         let detail = "bytes are sent as `application/offset+octet-stream`";
         return Err(Problem::new(code::UNSUPPORTED_MEDIA_TYPE).detail(detail));
     }
     let offset = number(request.headers(), UPLOAD_OFFSET)?;
     let offset = offset.ok_or_else(|| malformed(&UPLOAD_OFFSET, "is needed"))?;
-    let upload = append_body(state, actor, id, offset, request).await?;
+    let upload = append_body(&state, &actor, id, offset, request).await?;
     let mut response = StatusCode::NO_CONTENT.into_response();
     headers::progress(response.headers_mut(), &upload);
     Ok(response)

@@ -51,12 +51,14 @@ pub(super) fn checksum(headers: &HeaderMap) -> Result<Option<Checksum>, Problem>
     checksum.map(Some).ok_or_else(|| malformed(&UPLOAD_CHECKSUM, "does not hold a checksum of its algorithm"))
 }
 
-/// Whether a body comes that is to be appended.
+/// Whether a body comes that is to be appended. Types have no case, and may have parameters (RFC 9110 §8.3.1).
 ///
 /// # Errors
-/// 415 for a body of another type.
+/// 415 for a body of another type, 400 for two types.
 pub(super) fn has_bytes(request: &Request) -> Result<bool, Problem> {
-    let is_ours = request.headers().get(CONTENT_TYPE).is_some_and(|kind| kind == OFFSET_OCTET_STREAM);
+    let kind = text(request.headers(), CONTENT_TYPE)?.unwrap_or_default();
+    let essence = kind.split(';').next().unwrap_or_default().trim();
+    let is_ours = essence.eq_ignore_ascii_case(OFFSET_OCTET_STREAM);
     match (request.body().is_end_stream(), is_ours) {
         (_, true) => Ok(true),
         (true, false) => Ok(false),
@@ -92,9 +94,11 @@ pub(super) fn progress(headers: &mut HeaderMap, upload: &Upload) {
     put_expiry(headers, upload);
 }
 
-/// A joined upload has an offset only once its bytes stand in their order.
+/// A joined upload has an offset only once its bytes stand in their order, of which its hash is the proof; what is found
+/// in them then is another matter.
 fn put_offset(headers: &mut HeaderMap, upload: &Upload) {
-    let is_joining = upload.kind == UploadKind::Joined && upload.status != UploadStatus::Complete;
+    let is_joined = upload.received_sha256.is_some() || upload.status == UploadStatus::Complete;
+    let is_joining = upload.kind == UploadKind::Joined && !is_joined;
     if !is_joining {
         let offset = if upload.is_received() { upload.size_bytes } else { upload.offset_bytes };
         headers.insert(UPLOAD_OFFSET, HeaderValue::from(offset));

@@ -1,32 +1,28 @@
 //! `POST /uploads/tus/{id}`
 
-use axum::extract::{Request, State};
-use axum::response::Response;
-use http::HeaderName;
+use http::HeaderValue;
+use http::header::ALLOW;
 use vidcore::id::UploadId;
 
-use super::headers::text;
-use super::{append, status, terminate};
 use crate::extract::{Caller, Path};
 use crate::problem::{Problem, ProblemBody, code};
-use crate::routes::ApiState;
-
-const X_HTTP_METHOD_OVERRIDE: HeaderName = HeaderName::from_static("x-http-method-override");
 
 /// `PATCH`, `HEAD` or `DELETE`, for clients that cannot say so
+///
+/// The header counts on every request under `/uploads/tus`, whatever its method.
 #[utoipa::path(
     post, path = "/uploads/tus/{id}", tag = "uploads", operation_id = "override_tus_method", security(("bearer" = [])),
     request_body(content = Vec<u8>, content_type = "application/offset+octet-stream", description = "As the named method takes it"),
     params(
         ("id" = UploadId, Path, description = "The upload"),
         ("Tus-Resumable" = String, Header, description = "`1.0.0`"),
-        ("X-HTTP-Method-Override" = String, Header, description = "`PATCH`, `HEAD` or `DELETE`"),
+        ("X-HTTP-Method-Override" = String, Header, description = "`PATCH`, `HEAD`, `DELETE` or `OPTIONS`"),
         ("Upload-Offset" = Option<u64>, Header, description = "As for `PATCH`"),
     ),
     responses(
         (status = 200, description = "As the named method answers"),
         (status = 204, description = "As the named method answers"),
-        (status = 400, description = "As the named method answers", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 400, description = "As the named method answers, and for what names no method", body = ProblemBody, content_type = "application/problem+json"),
         (status = 401, description = "`unauthenticated`", body = ProblemBody, content_type = "application/problem+json"),
         (status = 403, description = "As the named method answers", body = ProblemBody, content_type = "application/problem+json"),
         (status = 404, description = "`not_found`", body = ProblemBody, content_type = "application/problem+json"),
@@ -40,17 +36,7 @@ const X_HTTP_METHOD_OVERRIDE: HeaderName = HeaderName::from_static("x-http-metho
         (status = 460, description = "`upload_checksum_mismatch`", body = ProblemBody, content_type = "application/problem+json"),
     )
 )]
-pub(crate) async fn over(
-    State(state): State<ApiState>,
-    Path(id): Path<UploadId>,
-    Caller(actor): Caller,
-    request: Request,
-) -> Result<Response, Problem> {
-    match text(request.headers(), X_HTTP_METHOD_OVERRIDE)? {
-        Some("PATCH") => append::answer(&state, &actor, id, request).await,
-        Some("HEAD") => status::answer(&state, &actor, id).await,
-        Some("DELETE") => terminate::answer(&state, &actor, id).await,
-        _ => Err(Problem::new(code::METHOD_NOT_ALLOWED)
-            .header(http::header::ALLOW, http::HeaderValue::from_static("PATCH, HEAD, DELETE, OPTIONS"))),
-    }
+pub(crate) async fn over(_id: Path<UploadId>, _caller: Caller) -> Problem {
+    // A request that names another method is that one's by now.
+    Problem::new(code::METHOD_NOT_ALLOWED).header(ALLOW, HeaderValue::from_static("DELETE,HEAD,OPTIONS,PATCH"))
 }

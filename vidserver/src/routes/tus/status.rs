@@ -3,7 +3,6 @@
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
-use vidcore::auth::Actor;
 use vidcore::id::UploadId;
 
 use super::headers;
@@ -34,12 +33,7 @@ pub(crate) async fn status(
     Path(id): Path<UploadId>,
     Caller(actor): Caller,
 ) -> Result<Response, Problem> {
-    answer(&state, &actor, id).await
-}
-
-/// The same, for a request that says `HEAD` by another way.
-pub(super) async fn answer(state: &ApiState, actor: &Actor, id: UploadId) -> Result<Response, Problem> {
-    let upload = state.platform.uploads().resumable(actor, id).await?;
+    let upload = state.platform.uploads().resumable(&actor, id).await?;
     let mut response = StatusCode::OK.into_response();
     headers::describe(response.headers_mut(), &upload);
     Ok(response)

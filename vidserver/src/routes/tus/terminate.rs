@@ -4,7 +4,6 @@ use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use http_body::Body as _;
-use vidcore::auth::Actor;
 use vidcore::id::UploadId;
 
 use crate::extract::{Caller, Path};
@@ -25,6 +24,7 @@ use crate::routes::ApiState;
         (status = 401, description = "`unauthenticated`", body = ProblemBody, content_type = "application/problem+json"),
         (status = 404, description = "`not_found`", body = ProblemBody, content_type = "application/problem+json"),
         (status = 409, description = "`wrong_state`", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 410, description = "`upload_expired`: it was given up before, or its time was over", body = ProblemBody, content_type = "application/problem+json"),
         (status = 412, description = "`tus_version_unsupported`", body = ProblemBody, content_type = "application/problem+json"),
     )
 )]
@@ -37,11 +37,6 @@ pub(crate) async fn terminate(
     if !request.body().is_end_stream() {
         return Err(Problem::new(code::BAD_REQUEST).detail("this request takes no body"));
     }
-    answer(&state, &actor, id).await
-}
-
-/// The same, for a request that says `DELETE` by another way.
-pub(super) async fn answer(state: &ApiState, actor: &Actor, id: UploadId) -> Result<Response, Problem> {
-    state.platform.uploads().terminate(actor, id).await?;
+    state.platform.uploads().terminate(&actor, id).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }

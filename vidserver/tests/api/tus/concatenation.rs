@@ -5,7 +5,9 @@ use std::time::Duration;
 use reqwest::Method;
 use serde_json::json;
 
-use super::{CLIP, HALF, Site, TUS, base64, id_of, path_of};
+use vidcore::storage::objects::sha256;
+
+use super::{BYTES, CLIP, HALF, Site, TUS, base64, id_of, path_of};
 use crate::app::{TestApp, text};
 
 /// A part that holds `bytes`.
@@ -41,6 +43,75 @@ async fn parts_are_joined_in_the_order_of_the_list() {
     let usage = site.usage().await;
     assert_eq!((&json!(CLIP.len()), &json!(0)), (&usage["stored_bytes"], &usage["reserved_bytes"]));
     assert!(site.app.platform.objects().keys_under("staging").await.expect("the disk answers").is_empty());
+    site.finish().await;
+}
+
+/// It is known once they are joined, and is what a file sent whole would say.
+#[tokio::test]
+async fn a_joined_upload_tells_its_hash_once_it_is_complete() {
+    let site = Site::start().await;
+    let (begin, end) = (part(&site, &CLIP[..HALF]).await, part(&site, &CLIP[HALF..]).await);
+    let call = site.post().header("upload-concat", &format!("final;{begin} {end}"));
+    let url = call.send().await.expect(201).header("location").to_owned();
+    site.assert_arrived(&url, CLIP).await;
+    assert_eq!(hex::encode(sha256(CLIP)), text(&site.upload(&url).await["sha256"]));
+    site.finish().await;
+}
+
+/// Joining has succeeded; that the whole is no video is another matter.
+#[tokio::test]
+async fn a_joined_upload_that_is_rejected_has_an_offset() {
+    let site = Site::start().await;
+    let (begin, end) = (part(&site, b"some ").await, part(&site, b"text").await);
+    let call = site.post().header("upload-concat", &format!("final;{begin} {end}"));
+    let url = call.send().await.expect(201).header("location").to_owned();
+    let path = format!("/api/v1/uploads/{}", id_of(&url));
+    let upload = site.app.until(&site.ada, &path, |upload| upload["status"] == "rejected").await;
+    assert_eq!(hex::encode(sha256(b"some text")), text(&upload["sha256"]));
+    let head = site.head(&url).await.expect(200);
+    assert_eq!(("9", "9"), (head.header("upload-offset"), head.header("upload-length")));
+    site.finish().await;
+}
+
+/// "The Client MAY send the list of URLs as absolute or relative": what they lead to has to be here.
+#[tokio::test]
+async fn only_urls_of_this_server_lead_to_its_parts() {
+    let public_url =
+        |settings: &mut vidcore::platform::Settings| settings.public_url = "https://Media.example.org/v".to_owned();
+    let site = Site::of(TestApp::builder().settings(public_url).start().await).await;
+    let create =
+        || site.post().header("upload-length", "4").header("upload-concat", "partial").header("content-type", BYTES);
+    let url = create().bytes("film").send().await.expect(201).header("location").to_owned();
+    let id = id_of(&url);
+    for foreign in [
+        format!("https://elsewhere.example/v{TUS}/{id}"),
+        format!("http://media.example.org/v{TUS}/{id}"),
+        format!("https://media.example.org:8443/v{TUS}/{id}"),
+        format!("https://media.example.org/w{TUS}/{id}"),
+        format!("https://media.example.org{TUS}/{id}"),
+        format!("https://media.example.org@elsewhere.example/v{TUS}/{id}"),
+        format!("//elsewhere.example/v{TUS}/{id}"),
+        format!("{TUS}/{id}"),
+        format!("/other{TUS}/{id}"),
+        format!("/v/api/v1/uploads/{id}"),
+        format!("/v{TUS}/x/{id}"),
+    ] {
+        let answer = site.post().header("upload-concat", &format!("final;{foreign}")).send().await;
+        assert_eq!("parts_not_joinable", answer.problem(409), "{foreign}");
+    }
+    let ours = [
+        url.clone(),
+        format!("HTTPS://MEDIA.EXAMPLE.ORG:443/v{TUS}/{id}"),
+        format!("//media.example.org/v{TUS}/{id}"),
+        format!("/v{TUS}/{id}"),
+        format!("tus/{id}"),
+        format!("/v{TUS}/../tus/{id}"),
+    ];
+    for ours in ours {
+        let part = create().bytes("film").send().await.expect(201).header("location").to_owned();
+        let named = ours.replace(id, id_of(&part));
+        site.post().header("upload-concat", &format!("final;{named}")).send().await.expect(201);
+    }
     site.finish().await;
 }
 

@@ -175,7 +175,7 @@ async fn a_post_may_stand_for_another_method() {
     let patch = over("PATCH").header("content-type", BYTES).header("upload-offset", "0").bytes(&CLIP[..HALF]);
     assert_eq!(HALF.to_string(), patch.send().await.expect(204).header("upload-offset"));
     assert_eq!(HALF.to_string(), over("HEAD").send().await.expect(200).header("upload-offset"));
-    for method in ["GET", "patch", ""] {
+    for method in ["GET", "patch"] {
         assert_eq!("method_not_allowed", over(method).send().await.problem(405), "{method}");
     }
     over("DELETE").send().await.expect(204);

@@ -16,6 +16,7 @@ mod creation;
 mod cross_origin;
 mod expiration;
 mod moving;
+mod overriding;
 mod termination;
 mod writers;
 
