@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use tokio::task::{JoinError, JoinHandle};
 
 use crate::storage::Segment;
 use crate::storage::objects::{ObjectError, io_failure};
@@ -15,6 +16,9 @@ use super::{Batch, Staging, StagingWriter, StartAt, len};
 
 /// A commit waits for the disk; this much is some tenths of a second of it.
 const COMMIT_AFTER: u64 = 64 << 20;
+
+/// Bytes after which the disk begins to take them, while more come: what a commit waits for is the rest.
+const FLUSH_AFTER: u64 = 8 << 20;
 
 /// Staging in a local folder.
 #[derive(Debug, Clone)]
@@ -75,12 +79,38 @@ struct FileWriter {
     before: u64,
     /// Whether its name may not be on the disk yet.
     is_new: bool,
+    /// How far the disk was asked to take it.
+    flushed: u64,
+    /// The disk at work. What it says is heard before anything is committed.
+    flushing: Option<JoinHandle<std::io::Result<()>>>,
 }
 
 impl FileWriter {
     fn new(file: File, root: &Path, is_new: bool, segment: Segment) -> Self {
         let committed = segment.size_bytes;
-        Self { file: Arc::new(file), root: root.to_owned(), committed, before: committed, is_new, segment }
+        let (file, root) = (Arc::new(file), root.to_owned());
+        Self { file, root, committed, before: committed, is_new, flushed: committed, flushing: None, segment }
+    }
+
+    /// Has the disk take what was written, once it is much and the disk is done with what came before.
+    async fn flush(&mut self) -> Result<(), ObjectError> {
+        let is_busy = self.flushing.as_ref().is_some_and(|task| !task.is_finished());
+        if self.segment.size_bytes - self.flushed < FLUSH_AFTER || is_busy {
+            return Ok(());
+        }
+        self.flushed().await?;
+        let file = Arc::clone(&self.file);
+        self.flushed = self.segment.size_bytes;
+        self.flushing = Some(tokio::task::spawn_blocking(move || file.sync_data()));
+        Ok(())
+    }
+
+    /// Waits for the disk. An error is told once, to whoever syncs first: it must not get lost.
+    async fn flushed(&mut self) -> Result<(), ObjectError> {
+        match self.flushing.take() {
+            Some(task) => joined("sync a staged file", task.await),
+            None => Ok(()),
+        }
     }
 
     async fn remove(&self) {
@@ -105,13 +135,15 @@ impl StagingWriter for FileWriter {
             }
             Ok(())
         })
-        .await
+        .await?;
+        self.flush().await
     }
 
     async fn commit(&mut self) -> Result<Vec<Segment>, ObjectError> {
         if self.committed == self.segment.size_bytes {
             return Ok(Vec::new());
         }
+        self.flushed().await?;
         let (file, folder, root) = (Arc::clone(&self.file), self.root.join(&self.segment.key), self.root.clone());
         let is_new = std::mem::take(&mut self.is_new);
         blocking("sync a staged file", move || {
@@ -120,11 +152,13 @@ impl StagingWriter for FileWriter {
         })
         .await?;
         self.before = std::mem::replace(&mut self.committed, self.segment.size_bytes);
+        self.flushed = self.committed;
         Ok(vec![self.segment.clone()])
     }
 
     async fn retract(&mut self) {
         self.committed = self.before;
+        self.flushed = self.before;
         if self.committed == 0 {
             return self.remove().await;
         }
@@ -155,8 +189,11 @@ async fn blocking<T: Send + 'static>(
     operation: &'static str,
     work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
 ) -> Result<T, ObjectError> {
-    tokio::task::spawn_blocking(work)
-        .await
+    joined(operation, tokio::task::spawn_blocking(work).await)
+}
+
+fn joined<T>(operation: &'static str, ended: Result<std::io::Result<T>, JoinError>) -> Result<T, ObjectError> {
+    ended
         .map_err(|error| ObjectError::Unavailable { operation, source: error.into() })?
         .map_err(|error| io_failure(operation, error))
 }
