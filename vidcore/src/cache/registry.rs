@@ -126,7 +126,10 @@ impl Caches {
             let by_topic = self.by_topic.read().unwrap_or_else(PoisonError::into_inner);
             by_topic.values().flatten().cloned().collect()
         };
-        futures_util::future::join_all(caches.iter().map(|cache| cache.inspect.report())).await
+        let mut reports = futures_util::future::join_all(caches.iter().map(|cache| cache.inspect.report())).await;
+        // Several may go by the changes of one topic.
+        reports.sort_by(|a, b| a.name.cmp(&b.name));
+        reports
     }
 
     fn tell_shared(&self) {

@@ -175,10 +175,7 @@ async fn treat(parts: &Parts, finding: &Finding) -> Result<Note, ExamineError> {
         }
         Check::Verifying => verifying(parts, subject).await,
         Check::Quota => quota(parts, subject).await,
-        Check::CurrentSource => {
-            let note = "Its newest source is the current one; without any it is a draft again.";
-            by_id(parts, subject, Repair::CurrentSource, note).await
-        }
+        Check::CurrentSource => current_source(parts, subject).await,
         Check::Processing | Check::Uploaded | Check::Rendition | Check::Ready => video(parts, finding).await,
     }
 }
@@ -237,6 +234,14 @@ async fn video(parts: &Parts, finding: &Finding) -> Result<Note, ExamineError> {
         return Ok(done(true, "It waits in the trash; restoring it plans its processing."));
     }
     Ok(done(run(parts, Repair::Process(id), causes).await?, "The job that processes it was written again."))
+}
+
+async fn current_source(parts: &Parts, subject: &str) -> Result<Note, ExamineError> {
+    let Ok(id) = subject.parse::<VideoId>() else { return Ok(left("Its id cannot be read.")) };
+    let note = "Its newest source is the current one; without any it is a draft again.";
+    // What becomes a draft plays no more, wherever something of it is kept.
+    let changed = run(parts, Repair::CurrentSource(id), changes(id)).await?;
+    Ok(if changed { done(true, note) } else { (Remedy::Gone, BY_ANOTHER.to_owned()) })
 }
 
 async fn verifying(parts: &Parts, subject: &str) -> Result<Note, ExamineError> {

@@ -29,6 +29,7 @@ pub mod sandbox;
 pub(crate) mod scratch;
 pub mod served;
 pub(crate) mod settle_video;
+pub(crate) mod showing;
 pub mod simulated;
 pub mod sniff;
 #[cfg(feature = "sqlite")]

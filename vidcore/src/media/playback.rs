@@ -16,6 +16,7 @@ use crate::id::{UserId, VideoId};
 use crate::idempotency::IdempotencyKey;
 use crate::media::hot::HotObjects;
 use crate::media::served::media_type;
+use crate::media::showing::{ShowingCache, Showings, Shown};
 use crate::media::{NewObject, Rendition, RenditionKind};
 use crate::platform::parts::Parts;
 use crate::platform::settings::DeliveryChoice;
@@ -79,7 +80,7 @@ pub struct MintLinks {
 /// A video somebody may play now.
 #[derive(Debug, Clone)]
 pub struct Playable {
-    video: Video,
+    shown: Shown,
     /// Whether the links are for everybody: they may be kept by shared caches.
     pub shared: bool,
     /// Whether the original may be downloaded.
@@ -97,18 +98,23 @@ impl Playable {
         }
     }
 
+    /// The best ready rendition that is wanted.
+    fn rendition(&self, wanted: impl Fn(&Rendition) -> bool) -> Result<&Rendition, PlaybackError> {
+        self.shown.renditions.iter().find(|found| wanted(found)).ok_or(PlaybackError::NotFound)
+    }
+
     pub(crate) fn video(&self) -> &Video {
-        &self.video
+        &self.shown.video
     }
 
     /// The video.
     pub fn id(&self) -> VideoId {
-        self.video.id
+        self.shown.video.id
     }
 
     /// The video's title.
     pub fn title(&self) -> &str {
-        &self.video.title
+        &self.shown.video.title
     }
 }
 
@@ -134,13 +140,15 @@ pub struct Playback {
     parts: Arc<Parts>,
     tokens: PlaybackTokens,
     hot: HotObjects,
+    showings: Showings,
 }
 
 impl Playback {
-    pub(crate) fn new(parts: Arc<Parts>) -> Self {
+    pub(crate) fn new(parts: Arc<Parts>, cache: Option<ShowingCache>) -> Self {
         let tokens = PlaybackTokens::new(parts.keys.clone());
         let hot = HotObjects::new(parts.settings.playback.hot_bytes);
-        Self { parts, tokens, hot }
+        let showings = Showings::new(Arc::clone(&parts.store), cache);
+        Self { parts, tokens, hot, showings }
     }
 
     /// Links that play a video of the actor's until they expire; anybody who has them and is within their bounds may
@@ -185,7 +193,9 @@ impl Playback {
         Ok(outcome.map(|_| ()))
     }
 
-    /// The video a grant opens for this visitor, judged by the database on every call.
+    /// The video a grant opens for this visitor. Of an open video this is judged by what is kept of it, which a change drops at once
+    /// in the process that makes it, and in others within a second, two if they cannot hear of it; of any other by the
+    /// database.
     ///
     /// # Errors
     /// [`PlaybackError::NotFound`] if the grant is wrong or has ended, or the visitor is outside its bounds.
@@ -200,11 +210,12 @@ impl Playback {
                 (granted.video, granted.epoch, false, granted.download, granted.minter)
             }
         };
-        let video = self.parts.store.video(id).await?.filter(|video| {
-            let reachable = if shared { video.is_open() } else { video.is_playable() && video.deleted_at.is_none() };
-            reachable && video.playback_epoch == epoch
+        let shown = if shared { self.showings.open(id).await? } else { self.showings.any(id).await? };
+        let shown = shown.filter(|shown| {
+            let video = &shown.video;
+            video.is_playable() && video.deleted_at.is_none() && video.playback_epoch == epoch
         });
-        Ok(Playable { video: video.ok_or(PlaybackError::NotFound)?, shared, download, minter })
+        Ok(Playable { shown: shown.ok_or(PlaybackError::NotFound)?, shared, download, minter })
     }
 
     /// The master playlist (RFC 8216 §4.3.4), made from the rows of the ready renditions.
@@ -212,8 +223,8 @@ impl Playback {
     /// # Errors
     /// [`PlaybackError::NotFound`] if no HLS rendition is ready.
     pub async fn master_playlist(&self, playable: &Playable) -> Result<String, PlaybackError> {
-        let renditions = self.parts.store.playable_renditions(playable.video.id).await?;
-        let hls: Vec<_> = renditions.iter().filter(|rendition| rendition.kind == RenditionKind::Hls).collect();
+        let hls: Vec<_> =
+            playable.shown.renditions.iter().filter(|rendition| rendition.kind == RenditionKind::Hls).collect();
         if hls.is_empty() {
             return Err(PlaybackError::NotFound);
         }
@@ -230,8 +241,8 @@ impl Playback {
         rendition: &str,
         file: &str,
     ) -> Result<PlayableObject, PlaybackError> {
-        let found = self.ready(playable, |found| found.kind == RenditionKind::Hls && found.name == rendition).await?;
-        let prefix = found.prefix.ok_or(PlaybackError::NotFound)?;
+        let found = playable.rendition(|found| found.kind == RenditionKind::Hls && found.name == rendition)?;
+        let prefix = found.prefix.as_deref().ok_or(PlaybackError::NotFound)?;
         // Looked up among the rows of published objects, so that a name with dots or slashes finds nothing.
         self.object(playable, &format!("{prefix}/{file}")).await
     }
@@ -241,8 +252,8 @@ impl Playback {
     /// # Errors
     /// [`PlaybackError::NotFound`].
     pub async fn file(&self, playable: &Playable) -> Result<PlayableObject, PlaybackError> {
-        let found = self.ready(playable, |found| found.kind == RenditionKind::File).await?;
-        self.object(playable, &found.prefix.ok_or(PlaybackError::NotFound)?).await
+        let found = playable.rendition(|found| found.kind == RenditionKind::File)?;
+        self.object(playable, found.prefix.as_deref().ok_or(PlaybackError::NotFound)?).await
     }
 
     /// The original as it was uploaded last, where the grant allows downloading it.
@@ -253,7 +264,7 @@ impl Playback {
         if !playable.download {
             return Err(PlaybackError::NotFound);
         }
-        let source = self.parts.store.current_source(playable.video.id).await?.ok_or(PlaybackError::NotFound)?;
+        let source = self.parts.store.current_source(playable.shown.video.id).await?.ok_or(PlaybackError::NotFound)?;
         self.object(playable, &source.object_key).await
     }
 
@@ -262,7 +273,7 @@ impl Playback {
     /// # Errors
     /// [`PlaybackError::NotFound`].
     pub async fn poster(&self, playable: &Playable) -> Result<PlayableObject, PlaybackError> {
-        self.object(playable, playable.video.poster_key.as_deref().ok_or(PlaybackError::NotFound)?).await
+        self.object(playable, playable.shown.video.poster_key.as_deref().ok_or(PlaybackError::NotFound)?).await
     }
 
     /// A file of the storyboard: its WebVTT file, or a sheet that stands in it.
@@ -270,7 +281,7 @@ impl Playback {
     /// # Errors
     /// [`PlaybackError::NotFound`].
     pub async fn storyboard(&self, playable: &Playable, file: &str) -> Result<PlayableObject, PlaybackError> {
-        let index = playable.video.storyboard_key.as_deref().ok_or(PlaybackError::NotFound)?;
+        let index = playable.shown.video.storyboard_key.as_deref().ok_or(PlaybackError::NotFound)?;
         let (prefix, _) = index.rsplit_once('/').ok_or(PlaybackError::NotFound)?;
         self.object(playable, &format!("{prefix}/{file}")).await
     }
@@ -301,15 +312,6 @@ impl Playback {
         range: Option<Range<u64>>,
     ) -> Result<ObjectBytes, PlaybackError> {
         Ok(self.hot.read(&self.parts.objects, &object.object, range).await?)
-    }
-
-    async fn ready(
-        &self,
-        playable: &Playable,
-        wanted: impl Fn(&Rendition) -> bool,
-    ) -> Result<Rendition, PlaybackError> {
-        let renditions = self.parts.store.playable_renditions(playable.video.id).await?;
-        renditions.into_iter().find(wanted).ok_or(PlaybackError::NotFound)
     }
 
     async fn object(&self, playable: &Playable, key: &str) -> Result<PlayableObject, PlaybackError> {

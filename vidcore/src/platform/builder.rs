@@ -437,6 +437,7 @@ async fn follow_changes(parts: Arc<Parts>) {
 struct Services {
     auth: Auth,
     catalog: Catalog,
+    playback: Playback,
 }
 
 impl Services {
@@ -452,6 +453,7 @@ impl Services {
         Self {
             auth: Auth::new(parts, maker.auth(), limiter.clone()),
             catalog: Catalog::new(Arc::clone(parts), maker.catalog(), Arc::clone(views)),
+            playback: Playback::new(Arc::clone(parts), maker.playing()),
         }
     }
 }
@@ -468,7 +470,7 @@ fn assemble(
             auth: services.auth,
             catalog: services.catalog,
             uploads: Uploads::new(Arc::clone(&parts)),
-            playback: Playback::new(Arc::clone(&parts)),
+            playback: services.playback,
             jobs: Jobs::new(Arc::clone(&parts)),
             limiter,
             redis,

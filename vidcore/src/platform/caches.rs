@@ -11,11 +11,15 @@ use crate::cache::{CacheOptions, CacheParts, Caches, ReadThrough, SharedTier};
 use crate::catalog::{CatalogCaches, POPULAR, SEARCH, VIDEO_PAGES};
 use crate::clock::Clock;
 use crate::entropy::Entropy;
+use crate::media::showing::ShowingCache;
 use crate::notify::Notify;
 use crate::platform::settings::CacheSettings;
 
 /// Checked signatures of access tokens. Nothing invalidates them; what they say is judged at each use.
 pub(crate) const TOKENS: &str = "tokens";
+
+/// What plays of open videos. The changes of their pages concern it.
+const PLAYING: &str = "playing";
 
 /// Whether reads of one row go through the shared tier.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,7 +45,7 @@ impl CacheMaker<'_> {
     pub(super) fn catalog(&self) -> CatalogCaches {
         let CacheSettings { video_ttl_ms, popular_ttl_ms, search_ttl_ms, .. } = *self.settings;
         CatalogCaches {
-            pages: self.make(VIDEO_PAGES, 40, video_ttl_ms, self.point_tier()),
+            pages: self.make(VIDEO_PAGES, 30, video_ttl_ms, self.point_tier()),
             popular: self.make(POPULAR, 15, popular_ttl_ms, self.caches.shared()),
             searches: self.make(SEARCH, 25, search_ttl_ms, self.caches.shared()),
         }
@@ -57,12 +61,36 @@ impl CacheMaker<'_> {
         }
     }
 
+    /// What plays of open videos; none where the store is the program's own: nobody tells what it commits, and a link
+    /// that has ended must not work for a moment longer.
+    pub(super) fn playing(&self) -> Option<ShowingCache> {
+        // Who may play is decided by each process for itself.
+        let make = || self.make_about(VIDEO_PAGES, PLAYING, 10, self.settings.video_ttl_ms, None);
+        (self.point_reads == PointReads::Direct).then(make)
+    }
+
     fn point_tier(&self) -> Option<&SharedTier> {
         self.caches.shared().filter(|_| self.point_reads == PointReads::Shared)
     }
 
     fn make<T, E>(
         &self,
+        name: &'static str,
+        percent: u64,
+        ttl_ms: u64,
+        shared: Option<&SharedTier>,
+    ) -> ReadThrough<T, E>
+    where
+        T: Serialize + DeserializeOwned + Send + Sync + 'static,
+        E: std::error::Error + Send + Sync + 'static,
+    {
+        self.make_about(name, name, percent, ttl_ms, shared)
+    }
+
+    /// A cache that the changes of `topic` concern.
+    fn make_about<T, E>(
+        &self,
+        topic: &str,
         name: &'static str,
         percent: u64,
         ttl_ms: u64,
@@ -87,7 +115,7 @@ impl CacheMaker<'_> {
             shared: shared.cloned(),
         };
         let cache = ReadThrough::new(options, parts);
-        self.caches.register(name, &cache);
+        self.caches.register(topic, &cache);
         cache
     }
 }

@@ -310,7 +310,8 @@ pub struct CacheSettings {
     pub max_bytes: u64,
     /// How long a popular list is served before it is loaded anew, in milliseconds. Default 5000.
     pub popular_ttl_ms: u64,
-    /// How long a public video page is served before it is loaded anew, in milliseconds. Default 5000.
+    /// How long a public video page, and what plays of it, is served before it is loaded anew, in milliseconds.
+    /// Default 5000.
     pub video_ttl_ms: u64,
     /// How long the first page of a search is, in milliseconds. Default 5000.
     pub search_ttl_ms: u64,

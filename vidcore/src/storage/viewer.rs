@@ -3,6 +3,8 @@
 use std::net::IpAddr;
 use std::str::FromStr;
 
+use url::Url;
+
 use crate::network::Network;
 use crate::storage::objects::sha256;
 
@@ -55,17 +57,24 @@ impl OriginRule {
     /// Bytes of it.
     pub(crate) const LEN: usize = 16;
 
-    /// The rule for an origin such as `https://example.org`; `None` for anything with a path, a query or no scheme.
+    /// The rule for an origin such as `https://example.org`; `None` for anything with a path, a query or no scheme. The port a
+    /// scheme has anyway, a dot after the host and upper case make no difference, in the rule and in what is
+    /// compared with it.
     pub fn parse(origin: &str) -> Option<Self> {
         let (scheme, host) = origin.split_once("://")?;
-        let is_host = !host.is_empty() && !host.contains(['/', '?', '#', '@', ' ', '\\']) && host.is_ascii();
-        (matches!(scheme, "http" | "https") && is_host).then(|| Self::of(origin))
-    }
-
-    /// Schemes and hosts are the same in any case.
-    fn of(origin: &str) -> Self {
-        let hash = sha256(origin.to_ascii_lowercase().as_bytes());
-        Self(hash[..Self::LEN].try_into().expect("16 of 32 bytes"))
+        let is_host = !host.is_empty()
+            && host.is_ascii()
+            && !host.contains(|c: char| c.is_ascii_control() || matches!(c, '/' | '?' | '#' | '@' | ' ' | '\\'));
+        let is_web = ["http", "https"].iter().any(|web| scheme.eq_ignore_ascii_case(web));
+        if !is_host || !is_web {
+            return None;
+        }
+        // Lower case, and without a default port (WHATWG URL).
+        let url = Url::parse(origin).ok()?;
+        let host = url.host_str()?.trim_end_matches('.');
+        let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
+        let hash = sha256(format!("{}://{host}{port}", url.scheme()).as_bytes());
+        (!host.is_empty()).then(|| Self(hash[..Self::LEN].try_into().expect("16 of 32 bytes")))
     }
 
     pub(crate) fn to_bytes(self) -> [u8; Self::LEN] {
@@ -90,7 +99,7 @@ impl Visitor {
     /// Whether they are within the bounds of a link. Who does not say where they come from is outside.
     pub(crate) fn is_within(&self, address: Option<AddressPrefix>, origin: Option<OriginRule>) -> bool {
         address.is_none_or(|prefix| self.address.is_some_and(|address| prefix.contains(address)))
-            && origin.is_none_or(|rule| self.origin.as_deref().is_some_and(|origin| OriginRule::of(origin) == rule))
+            && origin.is_none_or(|rule| self.origin.as_deref().and_then(OriginRule::parse) == Some(rule))
     }
 }
 
@@ -141,7 +150,44 @@ mod tests {
         assert_ne!(rule, OriginRule::parse("https://example.org"));
     }
 
+    #[test]
+    fn spellings_of_one_origin_are_one_rule_and_match_each_other() {
+        let asks = |origin: &str| Visitor { address: None, origin: Some(origin.to_owned()) };
+        for (scheme, port) in [("https", 443), ("http", 80)] {
+            let plain = OriginRule::parse(&format!("{scheme}://example.org"));
+            // What tokens that were given out before hold.
+            let hash = sha256(format!("{scheme}://example.org").as_bytes());
+            assert_eq!(plain, Some(OriginRule::from_bytes(hash[..16].try_into().expect("16 bytes"))));
+            for spelling in [
+                format!("{scheme}://example.org:{port}"),
+                format!("{}://EXAMPLE.org", scheme.to_uppercase()),
+                format!("{scheme}://example.org."),
+                format!("{scheme}://Example.org.:{port}"),
+            ] {
+                assert_eq!(plain, OriginRule::parse(&spelling), "{spelling}");
+                assert!(asks(&spelling).is_within(None, plain), "{spelling}");
+                assert!(asks(&format!("{scheme}://example.org")).is_within(None, OriginRule::parse(&spelling)));
+            }
+            let other = if port == 443 { 80 } else { 443 };
+            for stranger in [format!("{scheme}://example.org:{other}"), format!("{scheme}://example.org.evil.example")]
+            {
+                assert_ne!(plain, OriginRule::parse(&stranger), "{stranger}");
+                assert!(!asks(&stranger).is_within(None, plain), "{stranger}");
+            }
+        }
+        for nobody in
+            ["null", "", "https://", "https://.", "https:example.org", "https://example.org:99999", "https://a\tb"]
+        {
+            assert_eq!(None, OriginRule::parse(nobody), "{nobody}");
+        }
+    }
+
     proptest! {
+        #[test]
+        fn any_text_is_read_as_an_origin_without_a_panic(text in ".{0,40}") {
+            let _ = OriginRule::parse(&format!("https://{text}"));
+        }
+
         #[test]
         fn a_network_is_read_back(address: std::net::Ipv6Addr, bits in 0_u8..=128) {
             let network = prefix(&format!("{address}/{bits}"));

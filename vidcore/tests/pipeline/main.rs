@@ -3,6 +3,7 @@
 mod appending;
 mod arriving;
 mod crashing;
+mod ending;
 mod giving_up;
 mod housekeeping;
 mod interrupted;

@@ -26,12 +26,12 @@ use crate::studio::{read_fixture, register, settings, signature, whole};
 const FOR_EVER_MS: u64 = 3_600_000;
 
 /// How fast a change must be seen elsewhere.
-const PROMISE: Duration = Duration::from_secs(1);
+pub(crate) const PROMISE: Duration = Duration::from_secs(1);
 
 /// How long real encodings may take on a busy machine.
 const ENCODING_PATIENCE: Duration = Duration::from_secs(60);
 
-async fn open(folder: &Path, worker: bool) -> Platform {
+pub(crate) async fn open(folder: &Path, worker: bool) -> Platform {
     let mut settings = settings(folder);
     settings.worker.enabled = worker;
     settings.media.transcoder = TranscoderChoice::Simulated;
@@ -51,7 +51,7 @@ async fn seen(platform: &Platform, id: VideoId) -> (Option<String>, bool) {
     (page, popular.value.items.iter().any(|video| video.id == id))
 }
 
-async fn create(platform: &Platform, actor: &Actor) -> VideoId {
+pub(crate) async fn create(platform: &Platform, actor: &Actor) -> VideoId {
     let input = CreateVideo {
         title: "First".to_owned(),
         description: String::new(),
@@ -61,7 +61,7 @@ async fn create(platform: &Platform, actor: &Actor) -> VideoId {
     platform.catalog().create(actor, input, None).await.expect("the input is valid").into_inner().id
 }
 
-async fn send(platform: &Platform, actor: &Actor, video: VideoId, bytes: Vec<u8>) {
+pub(crate) async fn send(platform: &Platform, actor: &Actor, video: VideoId, bytes: Vec<u8>) {
     let open = OpenUpload { size_bytes: bytes.len() as u64, sha256: None };
     let upload = platform.uploads().open(actor, video, open, None).await.expect("it is allowed").into_inner();
     let signature = signature(upload.upload_url.as_deref().expect("an open upload takes bytes"));

@@ -19,7 +19,7 @@ async fn figures_of_caches_are_for_administrators() {
     assert_eq!("forbidden", app.get("/api/v1/admin/cache").by(&ada).send().await.problem(403));
     let answer = app.get("/api/v1/admin/cache").by(&admin).send().await.expect(200).json();
     let names: Vec<_> = answer["items"].as_array().expect("items").iter().map(|item| text(&item["name"])).collect();
-    assert_eq!(["popular", "profiles", "search", "tokens", "video_pages"], *names);
+    assert_eq!(["playing", "popular", "profiles", "search", "tokens", "video_pages"], *names);
     app.finish().await;
 }
 

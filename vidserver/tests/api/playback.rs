@@ -371,6 +371,9 @@ async fn a_link_bound_to_an_origin_works_on_its_pages_alone() {
     let with = |name: &'static str, value: &'static str| app.get(text(&links["url"])).header(name, value);
     with("origin", "https://example.org").send().await.expect(200);
     with("referer", "https://example.org/page?x=1").send().await.expect(200);
+    with("referer", "https://example.org:443/").send().await.expect(200);
+    let links = mint(&app, &ada, &video, json!({"origin": "https://Example.org:443"})).await;
+    app.get(text(&links["url"])).header("origin", "https://example.org").send().await.expect(200);
     for (name, value) in [
         ("origin", "https://example.com"),
         ("origin", "null"),
