@@ -59,8 +59,11 @@ pub(super) fn check_search(text: &str) -> Result<SearchTerms, CatalogError> {
 }
 
 /// A title made of a name that was never meant to be one, such as a file's; `None` if nothing is left of it.
+///
+/// What a person could not type into a title is left out, and the marks that only help to lay a line out as well.
 pub(crate) fn title_of(name: &str) -> Option<String> {
-    let title: String = name.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MAX_TITLE).collect();
+    let seen = name.chars().filter(|c| !is_hidden(*c) && !is_mark(*c));
+    let title: String = seen.map(|c| if c.is_control() { ' ' } else { c }).take(MAX_TITLE).collect();
     let title = title.trim();
     (!title.is_empty()).then(|| title.to_owned())
 }
@@ -81,9 +84,21 @@ fn check_line(field: &str, text: &str, most: usize, problems: &mut Vec<FieldProb
     if length == 0 || length > most {
         problems.push(FieldProblem::new(field, format!("between 1 and {most} characters")));
     }
-    if text.chars().any(char::is_control) {
+    if text.chars().any(|c| c.is_control() || is_hidden(c)) {
         problems.push(FieldProblem::new(field, "no control characters"));
     }
+}
+
+/// Characters that end a line, turn its order or are not seen, so that one title looks like another (categories Zl, Zp
+/// and Cf; UAX #9 §2, UTS #39 §5.4). Joiners and tags are none of them: emoji and several scripts are written with those.
+fn is_hidden(c: char) -> bool {
+    matches!(c, '\u{ad}' | '\u{180e}' | '\u{200b}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}'
+        | '\u{fff9}'..='\u{fffb}' | '\u{1d173}'..='\u{1d17a}' | '\u{e0001}')
+}
+
+/// Marks of direction (UAX #9 §2.6), with which a person sets the order of a line right that has both.
+fn is_mark(c: char) -> bool {
+    matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}')
 }
 
 #[cfg(test)]
@@ -112,8 +127,23 @@ mod tests {
     fn a_title_made_of_a_name_is_one() {
         assert_eq!(Some("a b.mp4".to_owned()), title_of(" a\nb.mp4 "));
         assert_eq!(None, title_of("\u{7} "));
+        assert_eq!(Some("exe.mp4".to_owned()), title_of("\u{200f}exe\u{202e}.\u{2067}mp4\u{2069}\u{feff}"));
+        assert_eq!(None, title_of("\u{202e}\u{200b} \u{200e}"));
+        let family = "\u{1f468}\u{200d}\u{1f469}\u{200d}\u{1f467}.mp4";
+        assert_eq!(Some(family.to_owned()), title_of(family));
         let long = title_of(&"ü".repeat(MAX_TITLE + 1)).expect("much is left of it");
         assert!(check_new(video(long, Vec::new())).is_ok());
+    }
+
+    #[test]
+    fn what_turns_or_hides_text_is_refused_and_what_scripts_need_is_not() {
+        for bad in ["gpj.\u{202e}exe", "a\u{2066}b", "a\u{200b}b", "\u{feff}a", "so\u{ad}ft"] {
+            assert_eq!(["/title"], *fields(check_new(video(bad.to_owned(), Vec::new()))), "{bad:?}");
+            assert_eq!(["/tags/0"], *fields(check_new(video("ok".to_owned(), vec![bad.to_owned()]))), "{bad:?}");
+        }
+        for good in ["\u{200f}שלום!", "می\u{200c}خواهم", "\u{1f468}\u{200d}\u{1f469}"] {
+            assert!(check_new(video(good.to_owned(), Vec::new())).is_ok(), "{good:?}");
+        }
     }
 
     #[test]

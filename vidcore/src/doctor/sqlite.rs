@@ -9,6 +9,7 @@ use crate::doctor::{Check, DoctorStore, KeyOwner, MAX_FINDINGS, Repair, Report, 
 use crate::id::{UploadId, UserId, VideoId};
 use crate::jobs::UPLOADS_QUEUE;
 use crate::media::NewObject;
+use crate::storage::{UploadKind, UploadStatus};
 use crate::store::sqlite::SqliteStore;
 use crate::store::{Causes, Outcome, StoreError};
 
@@ -48,9 +49,14 @@ fn remembered(db: &Connection, report: &mut Report) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// The video or upload that a record says was made or changed by its owner.
+/// The video or upload that a record says was made or changed by its owner, and that is to be there.
 pub(super) fn remembered_effect(scope: &str, result: &[u8]) -> Option<String> {
     let result: serde_json::Value = serde_json::from_slice(result).ok()?;
+    // To be gone is what was done to a part that was given up.
+    let says = |member: &str, text: &str| result.get(member).is_some_and(|said| said == text);
+    if says("kind", UploadKind::Part.as_str()) && says("status", UploadStatus::Aborted.as_str()) {
+        return None;
+    }
     let owner = result.get("owner").or_else(|| result.get("user"))?.as_str()?;
     let id = result.get("id")?.as_str()?;
     let is_own = scope.strip_prefix(owner).is_some_and(|rest| rest.starts_with(' '));

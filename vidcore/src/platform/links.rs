@@ -46,9 +46,9 @@ impl Links {
         format!("{}/uploads/{id}/bytes?{query}", self.base)
     }
 
-    /// The upload as a resource of the tus protocol.
-    pub fn tus_upload(&self, id: UploadId) -> String {
-        format!("{}/uploads/tus/{id}", self.base)
+    /// Where uploads are made by the tus protocol; each lies below it, by its id.
+    pub fn tus(&self) -> String {
+        format!("{}/uploads/tus", self.base)
     }
 
     /// How everybody plays an open video; `None` while it is not playable.

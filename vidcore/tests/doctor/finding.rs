@@ -4,7 +4,8 @@ use vidcore::doctor::{self, Check};
 use vidcore::id::JobGroupId;
 use vidcore::idempotency::{IdempotencyKey, IdempotencyRecord};
 use vidcore::jobs::VIDEO_QUEUE;
-use vidcore::store::Causes;
+use vidcore::storage::{NewUpload, UploadKind};
+use vidcore::store::{Causes, Outcome};
 
 use crate::patient::Patient;
 
@@ -379,4 +380,26 @@ async fn a_remembered_request_without_its_effect_is_found() {
     patient.damage("DELETE FROM videos WHERE title = 'Remembered'");
     // Of what others than the owner did, nobody says that it is still there.
     patient.assert_found(&[(Check::Idempotency, videos[0].to_string())]).await;
+}
+
+/// It is forgotten at once, and the request that gave it up is answered again all the same.
+#[tokio::test]
+async fn a_part_that_was_given_up_under_a_key_is_missed_by_nobody() {
+    let patient = Patient::sound().await;
+    let new = NewUpload { kind: UploadKind::Part, video: None, ..patient.h.new_upload(&patient.uploaded, 10) };
+    let part = patient.h.store.create_upload(new, Causes::none()).await.expect("there is room").into_inner();
+    let abort = || {
+        let key = IdempotencyKey {
+            scope: format!("{} DELETE /uploads", part.user),
+            key: "k".to_owned(),
+            fingerprint: [1; 32],
+        };
+        let expires_at = patient.h.now().plus(std::time::Duration::from_secs(60));
+        let causes = Causes::none().idempotent(Some(IdempotencyRecord { key, expires_at, sealed: None }));
+        patient.h.store.abort_upload(part.id, part.user, patient.h.now(), causes)
+    };
+    assert!(matches!(abort().await, Ok(Outcome::Done(_))));
+    assert_eq!(None, patient.h.store.upload(part.id).await.expect("the store answers"));
+    patient.assert_found(&[]).await;
+    assert!(matches!(abort().await, Ok(Outcome::Replayed { .. })));
 }

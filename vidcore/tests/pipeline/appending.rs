@@ -15,7 +15,13 @@ use crate::studio::{Plan, Studio, read_fixture, whole};
 async fn open(studio: &Studio, length: usize) -> (VideoId, UploadId) {
     let draft = studio.draft(Visibility::Public).await;
     let length = Some(length as u64);
-    let input = OpenResumable { target: UploadTarget::Video(draft.id), length, metadata: None, concatenation: None };
+    let input = OpenResumable {
+        target: UploadTarget::Video(draft.id),
+        length,
+        announced: None,
+        metadata: None,
+        concatenation: None,
+    };
     let upload = studio.platform.uploads().open_resumable(&studio.actor, input).await.expect("it is allowed");
     (draft.id, upload.id)
 }

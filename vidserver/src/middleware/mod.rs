@@ -3,6 +3,7 @@
 pub mod admission;
 pub mod body_guard;
 pub mod client;
+mod codings;
 mod compression;
 mod cors;
 pub mod envelope;

@@ -5,6 +5,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
 use super::body_guard::guard_body;
+use super::codings;
 use crate::config::HttpSettings;
 use crate::extract::MaxBody;
 use crate::problem::{Problem, code};
@@ -29,11 +30,14 @@ pub(crate) async fn api_stack(
     }
 }
 
-/// Uploads and playback: as long as bytes move, they take the time they take.
+/// Uploads and playback: as long as bytes move, they take the time they take. Bytes are plain ones.
 pub(crate) async fn bytes_stack(
     State(settings): State<std::sync::Arc<HttpSettings>>,
     request: Request,
     next: Next,
 ) -> Response {
-    next.run(guard_body(request, settings.body_pace())).await
+    match codings::refuse(&request) {
+        Some(problem) => problem.into_response(),
+        None => next.run(guard_body(request, settings.body_pace())).await,
+    }
 }

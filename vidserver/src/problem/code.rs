@@ -175,6 +175,9 @@ codes! {
     /// A defect of the server.
     INTERNAL = 500 "internal", "The server failed",
         "Report the `request_id`; sending the request again may fail again.";
+    /// The body comes in a transfer coding other than `chunked`.
+    TRANSFER_CODING_UNSUPPORTED = 501 "transfer_coding_unsupported", "The transfer coding is not supported",
+        "Send the bytes with `Content-Length`, or `chunked` and nothing else.";
     /// A part the request needs does not answer.
     UNAVAILABLE = 503 "unavailable", "The service is temporarily unavailable",
         "Send the request again after `Retry-After` seconds.";

@@ -44,6 +44,8 @@ pub struct OpenResumable {
     pub target: UploadTarget,
     /// The file's exact size, at least 1; `None` to declare it later.
     pub length: Option<u64>,
+    /// How many bytes are announced to come along with it, if any are and their number is known.
+    pub announced: Option<u64>,
     /// What the client says about the file, to be given back word for word.
     pub metadata: Option<String>,
     /// How the client says that it is a part, to be given back word for word.
@@ -81,7 +83,8 @@ impl Uploads {
     /// itself, unless it is a part.
     ///
     /// # Errors
-    /// [`UploadError::Invalid`] for a length of 0, [`UploadError::TooLarge`], [`UploadError::NotFound`],
+    /// [`UploadError::Invalid`] for a length of 0, [`UploadError::TooLarge`], [`UploadError::SizeMismatch`] where
+    /// more is announced than the length, [`UploadError::NotFound`],
     /// [`UploadError::QuotaExceeded`], [`UploadError::TooManyOpen`].
     pub async fn open_resumable(&self, actor: &Actor, input: OpenResumable) -> Result<Upload, UploadError> {
         let settings = &self.parts.settings.uploads;
@@ -90,6 +93,15 @@ impl Uploads {
         }
         if input.length.is_some_and(|length| length > settings.max_size_bytes) {
             return Err(UploadError::TooLarge { max_size_bytes: settings.max_size_bytes });
+        }
+        match (input.length, input.announced.unwrap_or(0)) {
+            (Some(declared), received) if received > declared => {
+                return Err(UploadError::SizeMismatch { declared, received });
+            }
+            (None, received) if received > settings.max_size_bytes => {
+                return Err(UploadError::TooLarge { max_size_bytes: settings.max_size_bytes });
+            }
+            _ => {}
         }
         let (is_part, length) = (input.target == UploadTarget::Part, input.length);
         let new = NewUpload {

@@ -44,6 +44,7 @@ use crate::routes::ApiState;
         (status = 415, description = "`unsupported_media_type`", body = ProblemBody, content_type = "application/problem+json"),
         (status = 423, description = "`upload_locked`", body = ProblemBody, content_type = "application/problem+json"),
         (status = 460, description = "`upload_checksum_mismatch`", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 501, description = "`transfer_coding_unsupported`", body = ProblemBody, content_type = "application/problem+json"),
     )
 )]
 pub(crate) async fn append(
@@ -56,9 +57,15 @@ pub(crate) async fn append(
         let detail = "bytes are sent as `application/offset+octet-stream`";
         return Err(Problem::new(code::UNSUPPORTED_MEDIA_TYPE).detail(detail));
     }
-    let offset = number(request.headers(), UPLOAD_OFFSET)?;
-    let offset = offset.ok_or_else(|| malformed(&UPLOAD_OFFSET, "is needed"))?;
-    let upload = append_body(&state, &actor, id, offset, request).await?;
+    let (parts, body) = request.into_parts();
+    let offset = number(&parts.headers, UPLOAD_OFFSET)?;
+    let input = AppendBytes {
+        offset: offset.ok_or_else(|| malformed(&UPLOAD_OFFSET, "is needed"))?,
+        length: number(&parts.headers, UPLOAD_LENGTH)?,
+        announced: body.size_hint().exact(),
+        checksum: checksum(&parts.headers)?,
+    };
+    let upload = append_body(&state, &actor, id, input, body).await?;
     let mut response = StatusCode::NO_CONTENT.into_response();
     headers::progress(response.headers_mut(), &upload);
     Ok(response)
@@ -69,22 +76,15 @@ pub(super) async fn append_body(
     state: &ApiState,
     actor: &Actor,
     id: UploadId,
-    offset: u64,
-    request: Request,
+    input: AppendBytes,
+    body: Body,
 ) -> Result<Upload, Problem> {
-    let (parts, body): (_, Body) = request.into_parts();
-    let input = AppendBytes {
-        offset,
-        length: number(&parts.headers, UPLOAD_LENGTH)?,
-        announced: body.size_hint().exact(),
-        checksum: checksum(&parts.headers)?,
-    };
     let bytes = body.into_data_stream().map_err(BoxError::from);
     state.platform.uploads().append(actor, id, input, bytes).await.map_err(refusal)
 }
 
 /// What the protocol has statuses of its own for.
-fn refusal(error: UploadError) -> Problem {
+pub(super) fn refusal(error: UploadError) -> Problem {
     match error {
         UploadError::ChecksumMismatch => Problem::new(code::UPLOAD_CHECKSUM_MISMATCH),
         UploadError::WrongKind { .. } => Problem::new(code::UPLOAD_NOT_APPENDABLE),

@@ -4,10 +4,8 @@ use http::HeaderMap;
 use vidcore::id::UploadId;
 
 use super::headers::{UPLOAD_CONCAT, malformed, text};
+use super::place::Place;
 use crate::problem::Problem;
-
-/// The path of this protocol, wherever the server is mounted.
-const MOUNT: &str = "/uploads/tus/";
 
 /// What the header says.
 #[derive(Debug, PartialEq, Eq)]
@@ -24,26 +22,21 @@ impl Concat {
     /// Reads the header.
     ///
     /// # Errors
-    /// 400 for anything else.
-    pub(super) fn of(headers: &HeaderMap) -> Result<Self, Problem> {
+    /// 409 for an upload that is not below `place`, 400 for anything else.
+    pub(super) fn of(headers: &HeaderMap, place: &Place) -> Result<Self, Problem> {
         let Some(text) = text(headers, UPLOAD_CONCAT)? else { return Ok(Self::Whole) };
         if text == "partial" {
             return Ok(Self::Part);
         }
         let urls =
             text.strip_prefix("final;").ok_or_else(|| malformed(&UPLOAD_CONCAT, "is neither partial nor final"))?;
-        let parts: Option<Vec<UploadId>> = urls.split_ascii_whitespace().map(part).collect();
-        match parts {
-            Some(parts) if !parts.is_empty() => Ok(Self::Final(parts)),
-            _ => Err(malformed(&UPLOAD_CONCAT, "names something that is no upload")),
-        }
+        let no_upload = || malformed(&UPLOAD_CONCAT, "names something that is no upload");
+        let urls = urls.split_ascii_whitespace().enumerate();
+        let parts: Vec<_> = urls
+            .map(|(position, url)| place.part(position, url)?.ok_or_else(no_upload))
+            .collect::<Result<_, Problem>>()?;
+        if parts.is_empty() { Err(no_upload()) } else { Ok(Self::Final(parts)) }
     }
-}
-
-/// The upload a URL of this protocol leads to. Whose it is, is asked later.
-fn part(url: &str) -> Option<UploadId> {
-    let (_, id) = url.rsplit_once(MOUNT)?;
-    id.parse().ok()
 }
 
 #[cfg(test)]
@@ -53,16 +46,16 @@ mod tests {
     fn concat(text: &str) -> Option<Concat> {
         let mut headers = HeaderMap::new();
         headers.insert(UPLOAD_CONCAT, text.parse().expect("header text"));
-        Concat::of(&headers).ok()
+        Concat::of(&headers, &Place::example()).ok()
     }
 
     #[test]
     fn parts_are_named_by_absolute_or_relative_urls() {
         let (a, b) = (UploadId::from_bytes([1; 16]), UploadId::from_bytes([2; 16]));
-        let text = format!("final;/api/v1/uploads/tus/{a} https://example.org/media/api/v1/uploads/tus/{b}");
+        let text = format!("final;/media/api/v1/uploads/tus/{a} https://example.org/media/api/v1/uploads/tus/{b}");
         assert_eq!(Some(Concat::Final(vec![a, b])), concat(&text));
         assert_eq!(Some(Concat::Part), concat("partial"));
-        assert_eq!(Concat::Whole, Concat::of(&HeaderMap::new()).expect("absent"));
+        assert_eq!(Concat::Whole, Concat::of(&HeaderMap::new(), &Place::example()).expect("absent"));
     }
 
     #[test]

@@ -2,18 +2,21 @@
 
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
-use http::header::{HOST, LOCATION};
+use http::header::LOCATION;
 use http::{HeaderMap, HeaderValue, StatusCode};
+use http_body::Body as _;
 use vidcore::auth::Actor;
-use vidcore::storage::resumable::{JoinParts, OpenResumable, UploadTarget};
+use vidcore::storage::resumable::{AppendBytes, JoinParts, OpenResumable, UploadTarget};
 use vidcore::storage::{Upload, UploadView};
 
-use super::append::append_body;
+use super::append::{append_body, refusal};
 use super::concat::Concat;
 use super::headers::{
-    self, UPLOAD_CONCAT, UPLOAD_DEFER_LENGTH, UPLOAD_LENGTH, UPLOAD_METADATA, has_bytes, malformed, number, text,
+    self, UPLOAD_CONCAT, UPLOAD_DEFER_LENGTH, UPLOAD_LENGTH, UPLOAD_METADATA, checksum, has_bytes, malformed, number,
+    text,
 };
 use super::metadata::Metadata;
+use super::place::Place;
 use crate::extract::Caller;
 use crate::problem::{Problem, ProblemBody, code};
 use crate::routes::{ApiState, render};
@@ -45,6 +48,7 @@ use crate::routes::{ApiState, render};
         (status = 415, description = "`unsupported_media_type`", body = ProblemBody, content_type = "application/problem+json"),
         (status = 423, description = "`upload_locked`", body = ProblemBody, content_type = "application/problem+json"),
         (status = 460, description = "`upload_checksum_mismatch`", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 501, description = "`transfer_coding_unsupported`", body = ProblemBody, content_type = "application/problem+json"),
     )
 )]
 pub(crate) async fn create(
@@ -52,38 +56,55 @@ pub(crate) async fn create(
     Caller(actor): Caller,
     request: Request,
 ) -> Result<Response, Problem> {
-    let has_bytes = has_bytes(&request)?;
-    let upload = open(&state, &actor, request.headers(), has_bytes).await?;
-    let location = location(&state, request.headers(), &upload);
+    let (has_bytes, checksum) = (has_bytes(&request)?, checksum(request.headers())?);
+    let place = Place::of(&state, request.headers());
+    let (parts, body) = request.into_parts();
+    let announced = if has_bytes { body.size_hint().exact() } else { None };
+    let upload = match Concat::of(&parts.headers, &place)? {
+        Concat::Final(_) if has_bytes => return Err(joins_nothing_else()),
+        concat => open(&state, &actor, &parts.headers, concat, announced).await?,
+    };
+    let location = place.location(upload.id);
     if !has_bytes {
         return Ok(created(&state, &upload, location));
     }
-    match append_body(&state, &actor, upload.id, 0, request).await {
+    let input = AppendBytes { offset: 0, length: None, announced, checksum };
+    match append_body(&state, &actor, upload.id, input, body).await {
         Ok(upload) => Ok(created(&state, &upload, location)),
-        // The upload is there all the same: the client can go on with it.
+        // The upload is there all the same, and the client is told where: it can go on with it, or give it up.
         Err(problem) => Err(problem.header(LOCATION, location)),
     }
 }
 
-async fn open(state: &ApiState, actor: &Actor, headers: &HeaderMap, has_bytes: bool) -> Result<Upload, Problem> {
+/// Everything that can be known to be wrong before the first byte is asked before anything is opened.
+async fn open(
+    state: &ApiState,
+    actor: &Actor,
+    headers: &HeaderMap,
+    concat: Concat,
+    announced: Option<u64>,
+) -> Result<Upload, Problem> {
     let said = text(headers, UPLOAD_METADATA)?;
-    let metadata = Metadata::parse(said.unwrap_or_default())?;
-    let (metadata_text, concatenation) = (said.map(str::to_owned), text(headers, UPLOAD_CONCAT)?.map(str::to_owned));
+    let parsed = Metadata::parse(said.unwrap_or_default())?;
+    let (metadata, concatenation) = (said.map(str::to_owned), text(headers, UPLOAD_CONCAT)?.map(str::to_owned));
     let uploads = state.platform.uploads();
-    let target = match Concat::of(headers)? {
-        Concat::Whole => metadata.target()?,
+    let target = match concat {
+        Concat::Whole => parsed.target()?,
         Concat::Part => UploadTarget::Part,
         Concat::Final(parts) => {
-            if has_bytes || headers.contains_key(UPLOAD_LENGTH) || headers.contains_key(UPLOAD_DEFER_LENGTH) {
-                return Err(malformed(&UPLOAD_CONCAT, "joins parts: there is no length and no body to say"));
+            if headers.contains_key(UPLOAD_LENGTH) || headers.contains_key(UPLOAD_DEFER_LENGTH) {
+                return Err(joins_nothing_else());
             }
-            let target = metadata.target()?;
-            let input = JoinParts { target, parts, metadata: metadata_text, concatenation };
+            let input = JoinParts { target: parsed.target()?, parts, metadata, concatenation };
             return Ok(uploads.join(actor, input).await?);
         }
     };
-    let input = OpenResumable { target, length: length(headers)?, metadata: metadata_text, concatenation };
-    Ok(uploads.open_resumable(actor, input).await?)
+    let input = OpenResumable { target, length: length(headers)?, announced, metadata, concatenation };
+    uploads.open_resumable(actor, input).await.map_err(refusal)
+}
+
+fn joins_nothing_else() -> Problem {
+    malformed(&UPLOAD_CONCAT, "joins parts: there is no length and no body to say")
 }
 
 /// The declared length; `None` if it is to be declared later.
@@ -109,33 +130,4 @@ fn created(state: &ApiState, upload: &Upload, location: HeaderValue) -> Response
     response.headers_mut().insert(LOCATION, location);
     headers::progress(response.headers_mut(), upload);
     response
-}
-
-/// Absolute, because clients keep it. Where nobody has said under which URL the server is reached, it is the one the
-/// client used.
-fn location(state: &ApiState, headers: &HeaderMap, upload: &Upload) -> HeaderValue {
-    let path = state.platform.links().tus_upload(upload.id);
-    let origin = origin(&state.platform.settings().public_url, headers.get(HOST).and_then(|host| host.to_str().ok()));
-    HeaderValue::from_str(&format!("{origin}{path}"))
-        .unwrap_or_else(|_| HeaderValue::from_str(&path).expect("a path of this server is ASCII"))
-}
-
-fn origin(public_url: &str, host: Option<&str>) -> String {
-    let uri: http::Uri = public_url.parse().unwrap_or_default();
-    let (scheme, authority) = (uri.scheme_str().unwrap_or("http"), uri.authority().map(http::uri::Authority::as_str));
-    let is_local = matches!(uri.host(), None | Some("localhost" | "127.0.0.1" | "[::1]"));
-    let authority = host.filter(|_| is_local).or(authority).unwrap_or("localhost");
-    format!("{scheme}://{authority}")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_location_is_under_the_public_url_or_where_the_client_called() {
-        assert_eq!("https://example.org", origin("https://example.org/media", Some("10.0.0.7:8080")));
-        assert_eq!("http://10.0.0.7:8080", origin("http://127.0.0.1:8080", Some("10.0.0.7:8080")));
-        assert_eq!("http://127.0.0.1:8080", origin("http://127.0.0.1:8080", None));
-    }
 }

@@ -19,6 +19,7 @@ pub mod create;
 mod headers;
 mod metadata;
 pub mod over;
+mod place;
 pub mod status;
 pub mod terminate;
 

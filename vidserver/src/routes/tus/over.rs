@@ -34,6 +34,7 @@ use crate::problem::{Problem, ProblemBody, code};
         (status = 415, description = "`unsupported_media_type`", body = ProblemBody, content_type = "application/problem+json"),
         (status = 423, description = "`upload_locked`", body = ProblemBody, content_type = "application/problem+json"),
         (status = 460, description = "`upload_checksum_mismatch`", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 501, description = "`transfer_coding_unsupported`", body = ProblemBody, content_type = "application/problem+json"),
     )
 )]
 pub(crate) async fn over(_id: Path<UploadId>, _caller: Caller) -> Problem {

@@ -50,7 +50,9 @@ pub struct Signature {
         (status = 404, description = "`not_found`", body = ProblemBody, content_type = "application/problem+json"),
         (status = 409, description = "`already_received`, `wrong_state`", body = ProblemBody, content_type = "application/problem+json"),
         (status = 410, description = "`upload_expired`", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 415, description = "`unsupported_media_type`: the bytes are coded", body = ProblemBody, content_type = "application/problem+json"),
         (status = 422, description = "`size_mismatch`, `checksum_mismatch`", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 501, description = "`transfer_coding_unsupported`", body = ProblemBody, content_type = "application/problem+json"),
         (status = 507, description = "`storage_full`", body = ProblemBody, content_type = "application/problem+json"),
     )
 )]

@@ -108,13 +108,59 @@ async fn without_a_video_a_private_draft_is_made_and_named_after_the_file() {
     let video =
         site.app.get(&format!("/api/v1/videos/{}", text(&upload["video_id"]))).by(&site.ada).send().await.json();
     assert_eq!(
-        ("Ünïcode \u{202e}.mp4", "private", "draft"),
+        ("Ünïcode .mp4", "private", "draft"),
         (text(&video["title"]), text(&video["visibility"]), text(&video["status"]))
     );
     let unnamed = site.post().header("upload-length", "10").send().await.expect(201).json();
     let video =
         site.app.get(&format!("/api/v1/videos/{}", text(&unnamed["video_id"]))).by(&site.ada).send().await.json();
     assert_eq!("Untitled", text(&video["title"]));
+    site.finish().await;
+}
+
+/// Whether nothing was opened: no upload counts, and no draft is there.
+async fn assert_nothing_opened(site: &Site, why: &str) {
+    assert_eq!(0, site.usage().await["reserved_bytes"], "{why}");
+    let mine = site.app.get(&format!("/api/v1/users/{}/videos", site.ada.id)).by(&site.ada).send().await.json();
+    assert_eq!(0, mine["items"].as_array().expect("items").len(), "{why}");
+}
+
+/// What can be known before the first byte is asked before anything is opened.
+#[tokio::test]
+async fn a_creation_that_cannot_succeed_opens_nothing() {
+    let app = TestApp::builder().settings(|settings| settings.uploads.max_size_bytes = 20).start().await;
+    let site = Site::of(app).await;
+    let create = |bytes: &'static str| site.post().header("content-type", BYTES).bytes(bytes);
+    for checksum in ["md5 YQ==", "sha1 YQ==", "sha256", "", "sha1 !!!"] {
+        let call = create("01234").header("upload-length", "10").header("upload-checksum", checksum);
+        assert_eq!("bad_request", call.send().await.problem(400), "{checksum}");
+        let bare = site.post().header("upload-length", "10").header("upload-checksum", checksum);
+        assert_eq!("bad_request", bare.send().await.problem(400), "{checksum}");
+        assert_nothing_opened(&site, checksum).await;
+    }
+    for (name, said) in [("upload-concat", "partial"), ("upload-metadata", "is_confidential")] {
+        let longer = create("01234567890").header("upload-length", "10").header(name, said);
+        assert_eq!("upload_too_large", longer.send().await.problem(413), "{said}");
+        let deferred = create("012345678901234567890").header("upload-defer-length", "1").header(name, said);
+        assert_eq!("upload_too_large", deferred.send().await.problem(413), "{said}");
+    }
+    assert_nothing_opened(&site, "too long").await;
+    site.finish().await;
+}
+
+/// What only the bytes themselves show leaves an upload that can be gone on with or given up, and says where it is.
+#[tokio::test]
+async fn a_creation_that_fails_later_tells_where_its_upload_is() {
+    let site = Site::start().await;
+    let chunks = ["01234", "567890"].map(|chunk| Ok::<_, std::io::Error>(bytes::Bytes::from_static(chunk.as_bytes())));
+    let body = reqwest::Body::wrap_stream(futures_util::stream::iter(chunks));
+    let call = site.post().header("upload-length", "10").header("content-type", BYTES).bytes(body);
+    let answer = call.send().await;
+    let url = answer.header("location").to_owned();
+    assert_eq!("upload_too_large", answer.problem(413));
+    assert_eq!(0, site.offset(&url).await);
+    site.call(Method::DELETE, &url).send().await.expect(204);
+    assert_eq!(0, site.usage().await["reserved_bytes"]);
     site.finish().await;
 }
 

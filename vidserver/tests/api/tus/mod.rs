@@ -15,6 +15,7 @@ mod core;
 mod creation;
 mod cross_origin;
 mod expiration;
+mod framing;
 mod moving;
 mod overriding;
 mod termination;

@@ -56,8 +56,10 @@ async fn an_expired_upload_is_gone_to_whoever_gives_it_up() {
     let url = site.create(10).await;
     site.app.clock.advance(std::time::Duration::from_secs(2 * 86_400));
     let site = site.signed_in_again().await;
-    let path = format!("/api/v1/uploads/{}", super::id_of(&url));
-    site.app.until(&site.ada, &path, |upload| upload["status"] == "expired").await;
+    // Whether housekeeping was here before is its own business.
+    let first = site.call(Method::DELETE, &url).send().await.status;
+    assert!(matches!(first, 204 | 410), "{first}");
+    site.head(&url).await.expect(410);
     assert_eq!("upload_expired", site.call(Method::DELETE, &url).send().await.problem(410));
     assert_eq!("upload_expired", site.patch(&url, 0, b"x").send().await.problem(410));
     site.finish().await;
