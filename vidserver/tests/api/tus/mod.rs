@@ -17,6 +17,7 @@ mod cross_origin;
 mod expiration;
 mod framing;
 mod overriding;
+mod permission;
 mod termination;
 mod writers;
 
@@ -110,7 +111,8 @@ fn path_of(url: &str) -> &str {
 }
 
 fn id_of(url: &str) -> &str {
-    url.rsplit('/').next().expect("an id")
+    let path = url.split('?').next().expect("a path");
+    path.rsplit('/').next().expect("an id")
 }
 
 fn base64(bytes: impl AsRef<[u8]>) -> String {
