@@ -106,13 +106,15 @@ pub struct Uploads {
     pub(super) staging: Arc<dyn Staging>,
     pub(crate) writers: Arc<Writers>,
     signer: UploadUrlSigner,
+    pub(super) resuming: UploadUrlSigner,
 }
 
 impl Uploads {
     pub(crate) fn new(parts: Arc<Parts>) -> Self {
         let signer = UploadUrlSigner::new(parts.keys.clone());
+        let resuming = UploadUrlSigner::resuming(parts.keys.clone());
         let staging = parts.objects.staging();
-        Self { parts, staging, writers: Arc::default(), signer }
+        Self { parts, staging, writers: Arc::default(), signer, resuming }
     }
 
     /// Opens an upload for a video of the actor's and reserves its size.

@@ -1,8 +1,9 @@
 //! Signed upload URLs: whoever holds one may send one upload's bytes until it expires.
 //!
 //! Only the query is made here; where the route is mounted is the server's business. The signature
-//! binds the method (`PUT`) and the upload, so a query copied to another URL is refused. That a URL
-//! is spent after one whole delivery is decided by the upload's row, not by the signature.
+//! binds what may be done (`PUT` all bytes, or go on with a resumable upload) and the upload, so a query
+//! copied to another URL is refused. That a URL is spent after one whole delivery is decided by the
+//! upload's row, not by the signature.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -29,12 +30,19 @@ pub enum SignatureError {
 #[derive(Debug, Clone)]
 pub struct UploadUrlSigner {
     keys: KeyRing,
+    /// What a query allows: part of what is signed.
+    grant: &'static [u8],
 }
 
 impl UploadUrlSigner {
-    /// A signer over the keys of [`Purpose::UploadUrl`].
+    /// A signer over the keys of [`Purpose::UploadUrl`], for URLs that all bytes are put to.
     pub fn new(keys: KeyRing) -> Self {
-        Self { keys }
+        Self { keys, grant: b"PUT" }
+    }
+
+    /// The same, for URLs of uploads that are gone on with.
+    pub fn resuming(keys: KeyRing) -> Self {
+        Self { keys, grant: b"resume" }
     }
 
     /// The query `expires=…&kid=…&signature=…`, without a question mark: seconds since 1970 (rounded
@@ -42,7 +50,7 @@ impl UploadUrlSigner {
     /// always yield the same query. Holds a secret: keep it out of logs.
     pub fn sign(&self, upload: UploadId, expires_at: Timestamp) -> String {
         let expires = expires_at.as_secs();
-        let (kid, mac) = self.keys.mac(Purpose::UploadUrl, &parts(&upload, &expires.to_be_bytes()));
+        let (kid, mac) = self.keys.mac(Purpose::UploadUrl, &self.parts(&upload, &expires.to_be_bytes()));
         format!("expires={expires}&kid={kid}&signature={}", URL_SAFE_NO_PAD.encode(mac))
     }
 
@@ -64,15 +72,15 @@ impl UploadUrlSigner {
             return Err(SignatureError::Invalid);
         }
         let mac = URL_SAFE_NO_PAD.decode(signature).map_err(|_| SignatureError::Invalid)?;
-        if !self.keys.verify_mac(Purpose::UploadUrl, kid, &parts(&upload, &expires.to_be_bytes()), &mac) {
+        if !self.keys.verify_mac(Purpose::UploadUrl, kid, &self.parts(&upload, &expires.to_be_bytes()), &mac) {
             return Err(SignatureError::Invalid);
         }
         if now.as_secs() >= expires { Err(SignatureError::Expired) } else { Ok(()) }
     }
-}
 
-fn parts<'a>(upload: &'a UploadId, expires: &'a [u8; 8]) -> [&'a [u8]; 3] {
-    [b"PUT", upload.as_bytes(), expires]
+    fn parts<'a>(&self, upload: &'a UploadId, expires: &'a [u8; 8]) -> [&'a [u8]; 3] {
+        [self.grant, upload.as_bytes(), expires]
+    }
 }
 
 #[cfg(test)]
@@ -139,6 +147,17 @@ mod tests {
             assert_eq!(Err(SignatureError::Invalid), signer.verify(upload, expires, &kid, &signature, now()));
         }
         assert_eq!(Err(SignatureError::Expired), signer.verify(upload(), expires, &kid, &signature, now()));
+    }
+
+    #[test]
+    fn a_query_for_one_thing_is_none_for_the_other() {
+        let put = signer();
+        let resume = UploadUrlSigner::resuming(put.keys.clone());
+        for (signer, other) in [(&put, &resume), (&resume, &put)] {
+            let (expires, kid, signature) = values(&signer.sign(upload(), in_an_hour()));
+            assert_eq!(Ok(()), signer.verify(upload(), expires, &kid, &signature, now()));
+            assert_eq!(Err(SignatureError::Invalid), other.verify(upload(), expires, &kid, &signature, now()));
+        }
     }
 
     #[test]

@@ -116,6 +116,14 @@ async fn the_program_serves_logs_and_ends_on_sigterm() {
     assert_eq!((Value::from("none"), Value::from(404)), (line["route"].clone(), line["status"].clone()));
     assert_eq!("r-7", line["request_id"]);
     assert!(!line.to_string().contains("hunter2"), "{line}");
+    // Nor what the query of an upload's URL permits.
+    let mut raw = Raw(tokio::net::TcpStream::connect(&api).await.expect("it listens"));
+    let target = "/api/v1/uploads/tus/upload_01h00000000000000000000000?expires=1&kid=a&signature=hunter2";
+    raw.send(&format!("HEAD {target} HTTP/1.1\r\nHost: x\r\nTus-Resumable: 1.0.0\r\nConnection: close\r\n\r\n")).await;
+    assert!(raw.rest().await.starts_with("HTTP/1.1 403 "));
+    let line = served.line_with(|line| line["status"] == 403);
+    assert_eq!("/api/v1/uploads/tus/{id}", line["route"]);
+    assert!(!line.to_string().contains("hunter2"), "{line}");
     served.signal(Signal::TERM);
     assert!(served.end().await.success());
 }

@@ -37,7 +37,8 @@ impl Account {
         let answer = self.tus(server, Method::POST, PATH, headers).send().await.ok()?;
         assert_eq!(201, answer.status(), "{headers:?}");
         let location = answer.headers()["location"].to_str().expect("a URL");
-        Some(location.rsplit('/').next().expect("an id").to_owned())
+        let path = location.split('?').next().expect("a path");
+        Some(path.rsplit('/').next().expect("an id").to_owned())
     }
 
     /// Asks for the offset; `None` if the connection broke.

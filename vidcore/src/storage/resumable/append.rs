@@ -20,7 +20,7 @@ use crate::store::{BoxError, Causes};
 const COMMIT_EVERY: Duration = Duration::from_secs(1);
 
 /// How many times its ordinary life an upload may last if bytes keep coming.
-const LONGEST_LIFE: u32 = 7;
+pub(super) const LONGEST_LIFE: u32 = 7;
 
 /// What is acknowledged.
 struct Mark {

@@ -11,14 +11,17 @@ use crate::catalog::input::title_of;
 use crate::catalog::{NewVideo, Visibility};
 use crate::clock::Timestamp;
 use crate::entropy::EntropyExt;
-use crate::id::{UploadId, VideoId};
+use crate::id::{UploadId, UserId, VideoId};
 use crate::invalid::FieldProblem;
 use crate::storage::service::{Uploads, verify_job};
 use crate::storage::{BeginAppend, Checksum, JoinUploads, NewUpload, Upload, UploadError, UploadKind, UploadStatus};
 use crate::store::{BoxError, Causes, Outcome};
 
 mod append;
+mod uploader;
 pub(crate) mod writers;
+
+pub use uploader::Uploader;
 
 /// The most parts that may be joined into one upload.
 pub const MAX_PARTS: usize = 256;
@@ -108,7 +111,7 @@ impl Uploads {
             kind: if is_part { UploadKind::Part } else { UploadKind::Resumable },
             size_bytes: length,
             max_open: if is_part { settings.max_open_parts } else { settings.max_open_per_video },
-            ..self.new_upload(actor, input.target, input.metadata, input.concatenation)
+            ..self.new_upload(actor.user, input.target, input.metadata, input.concatenation)
         };
         Ok(self.parts.store.create_upload(new, Causes::none()).await?.into_inner())
     }
@@ -117,15 +120,19 @@ impl Uploads {
     ///
     /// # Errors
     /// [`UploadError::BadPart`] for one that is missing, another's, not whole or named twice, and
-    /// if there are none or too many; [`UploadError::TooLarge`], [`UploadError::NotFound`],
-    /// [`UploadError::QuotaExceeded`], [`UploadError::TooManyOpen`].
-    pub async fn join(&self, actor: &Actor, input: JoinParts) -> Result<Upload, UploadError> {
+    /// if there are none or too many; [`UploadError::TooLarge`]; [`UploadError::NotFound`] also for every video where
+    /// the parts' URLs are all that the uploader has; [`UploadError::QuotaExceeded`], [`UploadError::TooManyOpen`].
+    pub async fn join(&self, who: impl Into<Uploader>, input: JoinParts) -> Result<Upload, UploadError> {
+        let who = who.into();
+        if !who.is_owner && matches!(input.target, UploadTarget::Video(_)) {
+            return Err(UploadError::NotFound);
+        }
         if input.parts.len() > MAX_PARTS {
             return Err(UploadError::BadPart { position: MAX_PARTS });
         }
         let new = NewUpload {
             kind: UploadKind::Joined,
-            ..self.new_upload(actor, input.target, input.metadata, input.concatenation)
+            ..self.new_upload(who.user, input.target, input.metadata, input.concatenation)
         };
         let (id, user, video, now) = (new.id, new.user, new.video, new.now);
         let job = verify_job(&self.parts, id, user, video, now);
@@ -134,15 +141,16 @@ impl Uploads {
         Ok(self.parts.store.join_uploads(command, Causes::none().job(job)).await?.into_inner())
     }
 
-    /// An upload of the actor's whose bytes are appended or joined. Whoever appends to it in this process is asked
+    /// An upload of the uploader's whose bytes are appended or joined. Whoever appends to it in this process is asked
     /// to stop first: a client asks when it has lost its connection, and its next bytes begin at the offset it is told.
     ///
     /// # Errors
     /// [`UploadError::NotFound`]; [`UploadError::Expired`] if it takes no more bytes by now or was given up.
-    pub async fn resumable(&self, actor: &Actor, id: UploadId) -> Result<Upload, UploadError> {
-        self.own_resumable(actor, id).await?;
+    pub async fn resumable(&self, who: impl Into<Uploader>, id: UploadId) -> Result<Upload, UploadError> {
+        let user = who.into().user;
+        self.own_resumable(user, id).await?;
         self.writers.settle(id).await;
-        let upload = self.own_resumable(actor, id).await?;
+        let upload = self.own_resumable(user, id).await?;
         let is_over = match upload.status {
             UploadStatus::Open => upload.expires_at <= self.parts.now(),
             status => is_gone(status),
@@ -165,15 +173,15 @@ impl Uploads {
     /// The work goes on in a task of its own until the stream ends or breaks.
     pub async fn append(
         &self,
-        actor: &Actor,
+        who: impl Into<Uploader>,
         id: UploadId,
         input: AppendBytes,
         bytes: impl Stream<Item = Result<Bytes, BoxError>> + Send + Unpin + 'static,
     ) -> Result<Upload, UploadError> {
-        let settings = &self.parts.settings.uploads;
+        let (settings, user) = (&self.parts.settings.uploads, who.into().user);
         let begin = BeginAppend {
             id,
-            user: actor.user,
+            user,
             offset_bytes: input.offset,
             length: input.length,
             announced: input.announced,
@@ -182,7 +190,7 @@ impl Uploads {
             writer: self.parts.entropy.bytes(),
         };
         // Somebody else's upload is not disturbed, nor is one that would refuse these bytes.
-        let upload = self.own_resumable(actor, id).await?;
+        let upload = self.own_resumable(user, id).await?;
         if upload.status == UploadStatus::Open && upload.offset_bytes > begin.offset_bytes {
             return Err(UploadError::OffsetMismatch { current: upload.offset_bytes });
         }
@@ -196,20 +204,18 @@ impl Uploads {
     /// # Errors
     /// [`UploadError::NotFound`]; [`UploadError::Expired`] if that was done before; [`UploadError::WrongState`].
     pub async fn terminate(&self, actor: &Actor, id: UploadId) -> Result<(), UploadError> {
-        self.own_resumable(actor, id).await?;
+        self.own_resumable(actor.user, id).await?;
         self.abort(actor, id, None).await.map(Outcome::into_inner).map(|_| ()).map_err(gone)
     }
 
-    async fn own_resumable(&self, actor: &Actor, id: UploadId) -> Result<Upload, UploadError> {
+    async fn own_resumable(&self, user: UserId, id: UploadId) -> Result<Upload, UploadError> {
         let upload = self.parts.store.upload(id).await?;
-        upload
-            .filter(|upload| upload.user == actor.user && upload.kind != UploadKind::Whole)
-            .ok_or(UploadError::NotFound)
+        upload.filter(|upload| upload.user == user && upload.kind != UploadKind::Whole).ok_or(UploadError::NotFound)
     }
 
     fn new_upload(
         &self,
-        actor: &Actor,
+        user: UserId,
         target: UploadTarget,
         metadata: Option<String>,
         concatenation: Option<String>,
@@ -218,7 +224,7 @@ impl Uploads {
         let (video, draft) = match target {
             UploadTarget::Video(video) => (Some(video), None),
             UploadTarget::NewDraft(name) => {
-                let draft = self.draft(actor, name.as_deref(), now);
+                let draft = self.draft(user, name.as_deref(), now);
                 (Some(draft.id), Some(draft))
             }
             UploadTarget::Part => (None, None),
@@ -226,7 +232,7 @@ impl Uploads {
         NewUpload {
             id: UploadId::new(now, &*self.parts.entropy),
             video,
-            user: actor.user,
+            user,
             kind: UploadKind::Resumable,
             size_bytes: None,
             declared_sha256: None,
@@ -241,10 +247,10 @@ impl Uploads {
         }
     }
 
-    fn draft(&self, actor: &Actor, name: Option<&str>, now: Timestamp) -> NewVideo {
+    fn draft(&self, owner: UserId, name: Option<&str>, now: Timestamp) -> NewVideo {
         NewVideo {
             id: VideoId::new(now, &*self.parts.entropy),
-            owner: actor.user,
+            owner,
             title: name.and_then(title_of).unwrap_or_else(|| UNTITLED.to_owned()),
             description: String::new(),
             tags: Vec::new(),

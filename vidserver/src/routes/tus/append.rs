@@ -6,14 +6,14 @@ use axum::response::{IntoResponse, Response};
 use futures_util::TryStreamExt;
 use http::StatusCode;
 use http_body::Body as _;
-use vidcore::auth::Actor;
 use vidcore::id::UploadId;
-use vidcore::storage::resumable::AppendBytes;
+use vidcore::storage::resumable::{AppendBytes, Uploader};
 use vidcore::storage::{Upload, UploadError};
 use vidcore::store::BoxError;
 
 use super::headers::{self, UPLOAD_LENGTH, UPLOAD_OFFSET, checksum, has_bytes, malformed, number};
-use crate::extract::{Caller, Path};
+use super::holder::Holder;
+use crate::extract::Path;
 use crate::problem::{Problem, ProblemBody, code};
 use crate::routes::ApiState;
 
@@ -26,6 +26,9 @@ use crate::routes::ApiState;
     request_body(content = Vec<u8>, content_type = "application/offset+octet-stream", description = "The next bytes"),
     params(
         ("id" = UploadId, Path, description = "The upload"),
+        ("expires" = Option<i64>, Query, description = "As in `Location`: without a token, the URL is the permission"),
+        ("kid" = Option<String>, Query, description = "As in `Location`"),
+        ("signature" = Option<String>, Query, description = "As in `Location`"),
         ("Tus-Resumable" = String, Header, description = "`1.0.0`"),
         ("Upload-Offset" = u64, Header, description = "Where the bytes begin: the upload's offset"),
         ("Upload-Length" = Option<u64>, Header, description = "The file's size, if it was deferred"),
@@ -35,7 +38,7 @@ use crate::routes::ApiState;
         (status = 204, description = "Every byte is kept; `Upload-Offset` says where the next ones begin"),
         (status = 400, description = "`bad_request`, `body_incomplete`", body = ProblemBody, content_type = "application/problem+json"),
         (status = 401, description = "`unauthenticated`", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 403, description = "`upload_not_appendable`, `quota_exceeded`", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 403, description = "`upload_not_appendable`, `quota_exceeded`, `invalid_signature`", body = ProblemBody, content_type = "application/problem+json"),
         (status = 404, description = "`not_found`", body = ProblemBody, content_type = "application/problem+json"),
         (status = 409, description = "`offset_mismatch`, `length_declared`, `wrong_state`", body = ProblemBody, content_type = "application/problem+json"),
         (status = 410, description = "`upload_expired`", body = ProblemBody, content_type = "application/problem+json"),
@@ -50,7 +53,7 @@ use crate::routes::ApiState;
 pub(crate) async fn append(
     State(state): State<ApiState>,
     Path(id): Path<UploadId>,
-    Caller(actor): Caller,
+    Holder(who): Holder,
     request: Request,
 ) -> Result<Response, Problem> {
     if !has_bytes(&request)? {
@@ -65,7 +68,7 @@ pub(crate) async fn append(
         announced: body.size_hint().exact(),
         checksum: checksum(&parts.headers)?,
     };
-    let upload = append_body(&state, &actor, id, input, body).await?;
+    let upload = append_body(&state, who, id, input, body).await?;
     let mut response = StatusCode::NO_CONTENT.into_response();
     headers::progress(response.headers_mut(), &upload);
     Ok(response)
@@ -74,13 +77,13 @@ pub(crate) async fn append(
 /// Appends the body of a request.
 pub(super) async fn append_body(
     state: &ApiState,
-    actor: &Actor,
+    who: Uploader,
     id: UploadId,
     input: AppendBytes,
     body: Body,
 ) -> Result<Upload, Problem> {
     let bytes = body.into_data_stream().map_err(BoxError::from);
-    state.platform.uploads().append(actor, id, input, bytes).await.map_err(refusal)
+    state.platform.uploads().append(who, id, input, bytes).await.map_err(refusal)
 }
 
 /// What the protocol has statuses of its own for.

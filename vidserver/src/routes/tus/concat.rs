@@ -1,10 +1,9 @@
 //! `Upload-Concat`: whether an upload is a part, or of which parts it is joined.
 
 use http::HeaderMap;
-use vidcore::id::UploadId;
 
 use super::headers::{UPLOAD_CONCAT, malformed, text};
-use super::place::Place;
+use super::place::{PartUrl, Place};
 use crate::problem::Problem;
 
 /// What the header says.
@@ -15,7 +14,7 @@ pub(super) enum Concat {
     /// `partial`
     Part,
     /// `final;` and the URLs of parts, absolute or not.
-    Final(Vec<UploadId>),
+    Final(Vec<PartUrl>),
 }
 
 impl Concat {
@@ -41,6 +40,8 @@ impl Concat {
 
 #[cfg(test)]
 mod tests {
+    use vidcore::id::UploadId;
+
     use super::*;
 
     fn concat(text: &str) -> Option<Concat> {
@@ -53,7 +54,7 @@ mod tests {
     fn parts_are_named_by_absolute_or_relative_urls() {
         let (a, b) = (UploadId::from_bytes([1; 16]), UploadId::from_bytes([2; 16]));
         let text = format!("final;/media/api/v1/uploads/tus/{a} https://example.org/media/api/v1/uploads/tus/{b}");
-        assert_eq!(Some(Concat::Final(vec![a, b])), concat(&text));
+        assert_eq!(Some(Concat::Final([a, b].map(|id| PartUrl { id, signature: None }).to_vec())), concat(&text));
         assert_eq!(Some(Concat::Part), concat("partial"));
         assert_eq!(Concat::Whole, Concat::of(&HeaderMap::new(), &Place::example()).expect("absent"));
     }

@@ -1,12 +1,13 @@
 //! `POST /uploads/tus`
 
+use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use http::header::LOCATION;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use http_body::Body as _;
 use vidcore::auth::Actor;
-use vidcore::storage::resumable::{AppendBytes, JoinParts, OpenResumable, UploadTarget};
+use vidcore::storage::resumable::{AppendBytes, JoinParts, OpenResumable, UploadTarget, Uploader};
 use vidcore::storage::{Upload, UploadView};
 
 use super::append::{append_body, refusal};
@@ -16,8 +17,8 @@ use super::headers::{
     text,
 };
 use super::metadata::Metadata;
-use super::place::Place;
-use crate::extract::Caller;
+use super::place::{PartUrl, Place};
+use crate::extract::MaybeCaller;
 use crate::problem::{Problem, ProblemBody, code};
 use crate::routes::{ApiState, render};
 
@@ -38,11 +39,12 @@ use crate::routes::{ApiState, render};
         ("Upload-Checksum" = Option<String>, Header, description = "Of the body: `sha1`, `sha256` or `crc32`, and base64"),
     ),
     responses(
-        (status = 201, description = "The upload; its URL is in `Location`", body = UploadView),
+        (status = 201, description = "The upload; its URL is in `Location`, with a query that lets whoever holds it go on", body = UploadView),
         (status = 401, description = "`unauthenticated`", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 403, description = "`quota_exceeded`", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 403, description = "`quota_exceeded`, `invalid_signature`", body = ProblemBody, content_type = "application/problem+json"),
         (status = 404, description = "`not_found`: the video", body = ProblemBody, content_type = "application/problem+json"),
         (status = 409, description = "`too_many_open_uploads`, `parts_not_joinable`", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 410, description = "`upload_expired`: the URL of a part has", body = ProblemBody, content_type = "application/problem+json"),
         (status = 412, description = "`tus_version_unsupported`", body = ProblemBody, content_type = "application/problem+json"),
         (status = 413, description = "`upload_too_large`", body = ProblemBody, content_type = "application/problem+json"),
         (status = 415, description = "`unsupported_media_type`", body = ProblemBody, content_type = "application/problem+json"),
@@ -53,27 +55,37 @@ use crate::routes::{ApiState, render};
 )]
 pub(crate) async fn create(
     State(state): State<ApiState>,
-    Caller(actor): Caller,
+    MaybeCaller(actor): MaybeCaller,
     request: Request,
 ) -> Result<Response, Problem> {
-    let (has_bytes, checksum) = (has_bytes(&request)?, checksum(request.headers())?);
     let place = Place::of(&state, request.headers());
-    let (parts, body) = request.into_parts();
-    let announced = if has_bytes { body.size_hint().exact() } else { None };
-    let upload = match Concat::of(&parts.headers, &place)? {
-        Concat::Final(_) if has_bytes => return Err(joins_nothing_else()),
-        concat => open(&state, &actor, &parts.headers, concat, announced).await?,
+    let (upload, input, body) = match (Concat::of(request.headers(), &place), actor) {
+        (Ok(Concat::Final(parts)), actor) => {
+            let has_bytes = first_bytes(&request)?.is_some();
+            (join(&state, actor, parts, request.headers(), has_bytes).await?, None, Body::empty())
+        }
+        (_, None) => return Err(Problem::unauthenticated()),
+        (concat, Some(actor)) => {
+            let (is_part, input) = (concat? == Concat::Part, first_bytes(&request)?);
+            let announced = input.as_ref().and_then(|input| input.announced);
+            let upload = open(&state, &actor, request.headers(), is_part, announced).await?;
+            (upload, input.map(|input| (Uploader::from(&actor), input)), request.into_body())
+        }
     };
-    let location = place.location(upload.id);
-    if !has_bytes {
-        return Ok(created(&state, &upload, location));
-    }
-    let input = AppendBytes { offset: 0, length: None, announced, checksum };
-    match append_body(&state, &actor, upload.id, input, body).await {
+    let location = place.location(upload.id, &state.platform.uploads().resume_query(&upload));
+    let Some((who, input)) = input else { return Ok(created(&state, &upload, location)) };
+    match append_body(&state, who, upload.id, input, body).await {
         Ok(upload) => Ok(created(&state, &upload, location)),
         // The upload is there all the same, and the client is told where: it can go on with it, or give it up.
         Err(problem) => Err(problem.header(LOCATION, location)),
     }
+}
+
+/// The bytes that come along, if any do. What is said about them is read in any case.
+fn first_bytes(request: &Request) -> Result<Option<AppendBytes>, Problem> {
+    let (has_bytes, checksum) = (has_bytes(request)?, checksum(request.headers())?);
+    let announced = request.body().size_hint().exact();
+    Ok(has_bytes.then_some(AppendBytes { offset: 0, length: None, announced, checksum }))
 }
 
 /// Everything that can be known to be wrong before the first byte is asked before anything is opened.
@@ -81,30 +93,47 @@ async fn open(
     state: &ApiState,
     actor: &Actor,
     headers: &HeaderMap,
-    concat: Concat,
+    is_part: bool,
     announced: Option<u64>,
 ) -> Result<Upload, Problem> {
-    let said = text(headers, UPLOAD_METADATA)?;
-    let parsed = Metadata::parse(said.unwrap_or_default())?;
-    let (metadata, concatenation) = (said.map(str::to_owned), text(headers, UPLOAD_CONCAT)?.map(str::to_owned));
-    let uploads = state.platform.uploads();
-    let target = match concat {
-        Concat::Whole => parsed.target()?,
-        Concat::Part => UploadTarget::Part,
-        Concat::Final(parts) => {
-            if headers.contains_key(UPLOAD_LENGTH) || headers.contains_key(UPLOAD_DEFER_LENGTH) {
-                return Err(joins_nothing_else());
-            }
-            let input = JoinParts { target: parsed.target()?, parts, metadata, concatenation };
-            return Ok(uploads.join(actor, input).await?);
-        }
-    };
-    let input = OpenResumable { target, length: length(headers)?, announced, metadata, concatenation };
-    uploads.open_resumable(actor, input).await.map_err(refusal)
+    let (said, metadata) = metadata(headers)?;
+    let target = if is_part { UploadTarget::Part } else { metadata.target()? };
+    let concatenation = text(headers, UPLOAD_CONCAT)?.map(str::to_owned);
+    let input = OpenResumable { target, length: length(headers)?, announced, metadata: said, concatenation };
+    state.platform.uploads().open_resumable(actor, input).await.map_err(refusal)
 }
 
-fn joins_nothing_else() -> Problem {
-    malformed(&UPLOAD_CONCAT, "joins parts: there is no length and no body to say")
+/// Without a token, the URLs of the parts are the permission to join them.
+async fn join(
+    state: &ApiState,
+    actor: Option<Actor>,
+    parts: Vec<PartUrl>,
+    headers: &HeaderMap,
+    has_bytes: bool,
+) -> Result<Upload, Problem> {
+    let uploads = state.platform.uploads();
+    let who = match actor {
+        Some(actor) => Uploader::from(&actor),
+        None => {
+            let signed = parts.iter().map(|part| Some((part.id, part.signature.clone()?)));
+            let signed: Option<Vec<_>> = signed.collect();
+            uploads.holder_of_all(&signed.ok_or_else(Problem::unauthenticated)?).await?
+        }
+    };
+    let says_length = headers.contains_key(UPLOAD_LENGTH) || headers.contains_key(UPLOAD_DEFER_LENGTH);
+    if has_bytes || says_length {
+        return Err(malformed(&UPLOAD_CONCAT, "joins parts: there is no length and no body to say"));
+    }
+    let (said, metadata) = metadata(headers)?;
+    let (target, parts) = (metadata.target()?, parts.into_iter().map(|part| part.id).collect());
+    let concatenation = text(headers, UPLOAD_CONCAT)?.map(str::to_owned);
+    Ok(uploads.join(who, JoinParts { target, parts, metadata: said, concatenation }).await?)
+}
+
+/// What is said about the file, word for word and understood.
+fn metadata(headers: &HeaderMap) -> Result<(Option<String>, Metadata), Problem> {
+    let said = text(headers, UPLOAD_METADATA)?;
+    Ok((said.map(str::to_owned), Metadata::parse(said.unwrap_or_default())?))
 }
 
 /// The declared length; `None` if it is to be declared later.

@@ -17,6 +17,7 @@ mod by_method;
 mod concat;
 pub mod create;
 mod headers;
+mod holder;
 mod metadata;
 pub mod over;
 mod place;

@@ -5,9 +5,18 @@ use http::uri::Authority;
 use http::{HeaderMap, HeaderValue, Uri};
 use url::Url;
 use vidcore::id::UploadId;
-use vidcore::storage::UploadError;
+use vidcore::storage::{UploadError, UploadSignature};
 
+use super::holder::signature;
 use crate::routes::ApiState;
+
+/// What the URL of a part says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct PartUrl {
+    pub(super) id: UploadId,
+    /// Stands for a token where none is sent.
+    pub(super) signature: Option<UploadSignature>,
+}
 
 /// The URL of this protocol: uploads lie below it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,9 +35,9 @@ impl Place {
         Self { origin, path: state.platform.links().tus() }
     }
 
-    /// The URL of an upload: absolute, because clients keep it.
-    pub(super) fn location(&self, upload: UploadId) -> HeaderValue {
-        let path = format!("{}/{upload}", self.path);
+    /// The URL of an upload with its signed query: absolute, because clients keep it.
+    pub(super) fn location(&self, upload: UploadId, query: &str) -> HeaderValue {
+        let path = format!("{}/{upload}?{query}", self.path);
         HeaderValue::from_str(&format!("{}{path}", self.origin))
             .unwrap_or_else(|_| HeaderValue::from_str(&path).expect("a path of this server is ASCII"))
     }
@@ -39,13 +48,14 @@ impl Place {
     ///
     /// # Errors
     /// [`UploadError::BadPart`] at `position` for an upload that is elsewhere: of another origin or below another path.
-    pub(super) fn part(&self, position: usize, text: &str) -> Result<Option<UploadId>, UploadError> {
+    pub(super) fn part(&self, position: usize, text: &str) -> Result<Option<PartUrl>, UploadError> {
         let Ok(here) = Url::parse(&format!("{}{}", self.origin, self.path)) else { return Ok(None) };
         let Ok(url) = here.join(text) else { return Ok(None) };
         let Some((below, id)) = url.path().rsplit_once('/') else { return Ok(None) };
         let Ok(id) = id.parse() else { return Ok(None) };
         let is_here = url.origin() == here.origin() && below == here.path();
-        if is_here { Ok(Some(id)) } else { Err(UploadError::BadPart { position }) }
+        let part = PartUrl { id, signature: url.query().and_then(signature) };
+        if is_here { Ok(Some(part)) } else { Err(UploadError::BadPart { position }) }
     }
 }
 
@@ -79,11 +89,11 @@ mod tests {
     #[test]
     fn a_url_leads_to_an_upload_here_or_elsewhere_or_to_none() {
         let (place, id) = (Place::example(), UploadId::from_bytes([1; 16]));
-        let location = place.location(id);
+        let location = place.location(id, "expires=7&kid=a&signature=b");
         for here in
             [location.to_str().expect("ASCII"), &format!("tus/{id}"), &format!("/media/api/v1/uploads/tus/{id}?a=b#c")]
         {
-            assert!(matches!(place.part(0, here), Ok(Some(found)) if found == id), "{here}");
+            assert!(matches!(place.part(0, here), Ok(Some(found)) if found.id == id), "{here}");
         }
         for elsewhere in
             ["https://example.net/media/api/v1/uploads/tus/", "/api/v1/uploads/tus/", "", "/media/api/v1/uploads/"]

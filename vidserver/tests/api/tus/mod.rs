@@ -18,6 +18,7 @@ mod expiration;
 mod framing;
 mod moving;
 mod overriding;
+mod permission;
 mod termination;
 mod writers;
 
@@ -111,7 +112,8 @@ fn path_of(url: &str) -> &str {
 }
 
 fn id_of(url: &str) -> &str {
-    url.rsplit('/').next().expect("an id")
+    let path = url.split('?').next().expect("a path");
+    path.rsplit('/').next().expect("an id")
 }
 
 fn base64(bytes: impl AsRef<[u8]>) -> String {
