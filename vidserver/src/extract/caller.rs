@@ -10,7 +10,12 @@ use crate::problem::Problem;
 
 /// What admission learned from `Authorization`, put into the request by it.
 #[derive(Debug, Clone)]
-pub(crate) struct Authentication(pub(crate) Result<Option<Actor>, Problem>);
+pub(crate) struct Authentication {
+    /// Nobody without a token; the refusal of one that is not valid.
+    pub(crate) found: Result<Option<Actor>, Problem>,
+    /// Whether the token was good, and its time is over.
+    pub(crate) has_run_out: bool,
+}
 
 /// The address that limits count the caller by, put into the request by admission.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,7 +35,7 @@ impl<S: Send + Sync> FromRequestParts<S> for MaybeCaller {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
         match parts.extensions.get::<Authentication>() {
-            Some(Authentication(found)) => found.clone().map(Self),
+            Some(Authentication { found, .. }) => found.clone().map(Self),
             None => Err(outside_admission()),
         }
     }

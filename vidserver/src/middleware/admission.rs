@@ -10,7 +10,7 @@ use http::HeaderMap;
 use http::header::AUTHORIZATION;
 use utoipa_axum::router::OpenApiRouter;
 use vidcore::Platform;
-use vidcore::auth::{Actor, AuthError};
+use vidcore::auth::{Actor, AuthError, BadToken};
 use vidcore::rate_limit::{CostlyCall, RouteClass};
 
 use super::client::client_address;
@@ -43,7 +43,7 @@ async fn admit(state: ApiState, class: RouteClass, cost: u32, mut request: Reque
     let platform = &state.platform;
     let address = address(platform, &request);
     let authentication = authenticate(platform, request.headers()).await;
-    let user = authentication.as_ref().ok().copied().flatten().map(|actor| actor.user);
+    let user = authentication.found.as_ref().ok().copied().flatten().map(|actor| actor.user);
     let limit = match platform.limiter().check(class, user, address, cost).await {
         Ok(decision) => decision,
         Err(error) => return Problem::from(error).into_response(),
@@ -51,7 +51,7 @@ async fn admit(state: ApiState, class: RouteClass, cost: u32, mut request: Reque
     if let Some(refusal) = limit.as_ref().filter(|decision| !decision.allowed) {
         return LimitState::from(refusal).refuse().into_response();
     }
-    request.extensions_mut().insert(Authentication(authentication));
+    request.extensions_mut().insert(authentication);
     request.extensions_mut().insert(CallerAddress(address));
     let mut response = next.run(request).await;
     if let Some(decision) = &limit {
@@ -69,15 +69,26 @@ fn address(platform: &Platform, request: &Request) -> IpAddr {
     .unwrap_or(NO_ADDRESS)
 }
 
-async fn authenticate(platform: &Platform, headers: &HeaderMap) -> Result<Option<Actor>, Problem> {
+async fn authenticate(platform: &Platform, headers: &HeaderMap) -> Authentication {
+    let mut has_run_out = false;
+    let found = find_caller(platform, headers, &mut has_run_out).await;
+    Authentication { found, has_run_out }
+}
+
+async fn find_caller(
+    platform: &Platform,
+    headers: &HeaderMap,
+    has_run_out: &mut bool,
+) -> Result<Option<Actor>, Problem> {
     let mut values = headers.get_all(AUTHORIZATION).iter();
     let Some(value) = values.next() else { return Ok(None) };
     let token = value.to_str().ok().and_then(bearer).filter(|_| values.next().is_none());
     let token = token.ok_or_else(Problem::invalid_token)?;
     match platform.auth().authenticate(token).await {
         Ok(actor) => Ok(Some(actor)),
-        Err(error @ AuthError::BadToken(_)) => {
-            tracing::debug!(%error, "a token was refused");
+        Err(AuthError::BadToken(why)) => {
+            tracing::debug!(error = %why, "a token was refused");
+            *has_run_out = matches!(why, BadToken::Expired);
             Err(Problem::invalid_token())
         }
         Err(error) => Err(error.into()),

@@ -82,7 +82,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Wanted {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
         let address = parts.extensions.get::<CallerAddress>().map(|CallerAddress(address)| *address);
-        let actor = parts.extensions.get::<Authentication>().and_then(|Authentication(found)| *found.as_ref().ok()?);
+        let actor = parts.extensions.get::<Authentication>().and_then(|it| *it.found.as_ref().ok()?);
         let viewer = match actor {
             Some(actor) => Some(Viewer::User(actor.user)),
             None => address.map(|address| Viewer::Network(address.into())),

@@ -16,9 +16,9 @@ use super::headers::{
     self, UPLOAD_CONCAT, UPLOAD_DEFER_LENGTH, UPLOAD_LENGTH, UPLOAD_METADATA, checksum, has_bytes, malformed, number,
     text,
 };
+use super::holder::Presented;
 use super::metadata::Metadata;
 use super::place::{PartUrl, Place};
-use crate::extract::MaybeCaller;
 use crate::problem::{Problem, ProblemBody, code};
 use crate::routes::{ApiState, render};
 
@@ -55,16 +55,16 @@ use crate::routes::{ApiState, render};
 )]
 pub(crate) async fn create(
     State(state): State<ApiState>,
-    MaybeCaller(actor): MaybeCaller,
+    Presented { actor, refusal }: Presented,
     request: Request,
 ) -> Result<Response, Problem> {
     let place = Place::of(&state, request.headers());
     let (upload, input, body) = match (Concat::of(request.headers(), &place), actor) {
         (Ok(Concat::Final(parts)), actor) => {
             let has_bytes = first_bytes(&request)?.is_some();
-            (join(&state, actor, parts, request.headers(), has_bytes).await?, None, Body::empty())
+            (join(&state, actor.ok_or(refusal), parts, request.headers(), has_bytes).await?, None, Body::empty())
         }
-        (_, None) => return Err(Problem::unauthenticated()),
+        (_, None) => return Err(refusal),
         (concat, Some(actor)) => {
             let (is_part, input) = (concat? == Concat::Part, first_bytes(&request)?);
             let announced = input.as_ref().and_then(|input| input.announced);
@@ -106,18 +106,18 @@ async fn open(
 /// Without a token, the URLs of the parts are the permission to join them.
 async fn join(
     state: &ApiState,
-    actor: Option<Actor>,
+    actor: Result<Actor, Problem>,
     parts: Vec<PartUrl>,
     headers: &HeaderMap,
     has_bytes: bool,
 ) -> Result<Upload, Problem> {
     let uploads = state.platform.uploads();
     let who = match actor {
-        Some(actor) => Uploader::from(&actor),
-        None => {
+        Ok(actor) => Uploader::from(&actor),
+        Err(refusal) => {
             let signed = parts.iter().map(|part| Some((part.id, part.signature.clone()?)));
             let signed: Option<Vec<_>> = signed.collect();
-            uploads.holder_of_all(&signed.ok_or_else(Problem::unauthenticated)?).await?
+            uploads.holder_of_all(&signed.ok_or(refusal)?).await?
         }
     };
     let says_length = headers.contains_key(UPLOAD_LENGTH) || headers.contains_key(UPLOAD_DEFER_LENGTH);
