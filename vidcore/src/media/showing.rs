@@ -105,7 +105,7 @@ fn into_store(error: LoadError<StoreError>) -> StoreError {
     }
 }
 
-#[cfg(all(test, feature = "testkit"))]
+#[cfg(all(test, feature = "testkit", feature = "sqlite"))]
 mod tests {
     use std::time::Duration;
 

@@ -38,3 +38,22 @@ async fn a_search_comes_from_the_cache_and_a_change_shows_at_once() {
     assert_eq!(serde_json::json!([]), app.get(path).send().await.expect(200).json()["items"]);
     app.finish().await;
 }
+
+#[tokio::test]
+async fn what_plays_is_read_once_and_a_link_that_ends_is_dead_at_once() {
+    let app = TestApp::start().await;
+    let (ada, admin) = (app.user("ada").await, app.user_as("root", Role::Admin).await);
+    let video = app.ready(&ada, "A film", "public").await;
+    let file = text(&video["playback"]["url"]);
+    let before = figures(&app, &admin, "playing").await;
+    for _ in 0..5 {
+        app.get(file).header("range", "bytes=0-9").send().await.expect(206);
+    }
+    let after = figures(&app, &admin, "playing").await;
+    let grown = |name: &str| after[name].as_u64().expect("a number") - before[name].as_u64().expect("a number");
+    assert_eq!((1, 4), (grown("loads"), grown("hits")));
+    let tokens = format!("/api/v1/videos/{}/playback-tokens", text(&video["id"]));
+    app.delete(&tokens).by(&ada).send().await.expect(204);
+    app.get(file).header("range", "bytes=0-9").send().await.expect(404);
+    app.finish().await;
+}
