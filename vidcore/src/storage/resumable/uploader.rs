@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::auth::Actor;
 use crate::id::{UploadId, UserId};
+use crate::storage::resumable::MAX_PARTS;
 use crate::storage::resumable::append::LONGEST_LIFE;
 use crate::storage::service::{UploadSignature, Uploads};
 use crate::storage::{Upload, UploadError, UploadKind};
@@ -49,6 +50,9 @@ impl Uploads {
     /// # Errors
     /// As [`holder`](Self::holder), and [`UploadError::BadPart`].
     pub async fn holder_of_all(&self, parts: &[(UploadId, UploadSignature)]) -> Result<Uploader, UploadError> {
+        if parts.len() > MAX_PARTS {
+            return Err(UploadError::BadPart { position: MAX_PARTS });
+        }
         let mut found = None;
         for (position, (id, signature)) in parts.iter().enumerate() {
             let holder = self.holder(*id, signature).await.map_err(|error| match error {

@@ -58,7 +58,7 @@ pub(crate) async fn create(
     Presented { actor, refusal }: Presented,
     request: Request,
 ) -> Result<Response, Problem> {
-    let place = Place::of(&state, request.headers());
+    let place = Place::of(&state, &request);
     let (upload, input, body) = match (Concat::of(request.headers(), &place), actor) {
         (Ok(Concat::Final(parts)), actor) => {
             let has_bytes = first_bytes(&request)?.is_some();

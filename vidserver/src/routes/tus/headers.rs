@@ -115,3 +115,50 @@ fn put_expiry(headers: &mut HeaderMap, upload: &Upload) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use vidcore::clock::Timestamp;
+    use vidcore::id::{UploadId, UserId};
+
+    use super::*;
+
+    fn joined(status: UploadStatus, received_sha256: Option<[u8; 32]>) -> Upload {
+        Upload {
+            id: UploadId::from_bytes([1; 16]),
+            video: None,
+            user: UserId::from_bytes([2; 16]),
+            kind: UploadKind::Joined,
+            status,
+            size_bytes: 9,
+            length_deferred: false,
+            offset_bytes: 0,
+            is_quiet: true,
+            multipart: None,
+            declared_sha256: None,
+            staged_key: None,
+            received_sha256,
+            metadata: None,
+            concatenation: None,
+            reason: None,
+            created_at: Timestamp::from_millis(0),
+            expires_at: Timestamp::from_millis(1),
+        }
+    }
+
+    /// "unless the concatenation has been successfully finished"
+    #[test]
+    fn a_joined_upload_has_an_offset_once_its_parts_were_joined() {
+        use UploadStatus::{Complete, Rejected, Verifying};
+        let cases = [(Verifying, None), (Rejected, None), (Verifying, Some([7; 32])), (Rejected, Some([7; 32]))];
+        let offsets = cases.map(|(status, sha256)| {
+            let mut headers = HeaderMap::new();
+            describe(&mut headers, &joined(status, sha256));
+            headers.contains_key(UPLOAD_OFFSET)
+        });
+        assert_eq!([false, false, true, true], offsets);
+        let mut headers = HeaderMap::new();
+        describe(&mut headers, &joined(Complete, None));
+        assert_eq!(headers[UPLOAD_LENGTH], headers[UPLOAD_OFFSET]);
+    }
+}

@@ -1,8 +1,9 @@
 //! Where the uploads of this server are, as its clients see it.
 
+use axum::extract::Request;
 use http::header::HOST;
 use http::uri::Authority;
-use http::{HeaderMap, HeaderValue, Uri};
+use http::{HeaderValue, Uri};
 use url::Url;
 use vidcore::id::UploadId;
 use vidcore::storage::{UploadError, UploadSignature};
@@ -29,9 +30,8 @@ pub(super) struct Place {
 
 impl Place {
     /// Where nobody has said under which URL the server is reached, it is the one the client used.
-    pub(super) fn of(state: &ApiState, headers: &HeaderMap) -> Self {
-        let host = headers.get(HOST).and_then(|host| host.to_str().ok());
-        let origin = origin(&state.platform.settings().public_url, host);
+    pub(super) fn of(state: &ApiState, request: &Request) -> Self {
+        let origin = origin(&state.platform.settings().public_url, host(request));
         Self { origin, path: state.platform.links().tus() }
     }
 
@@ -59,6 +59,12 @@ impl Place {
     }
 }
 
+/// The server as the client calls it; on HTTP/2 that is the authority of the URL (RFC 9113 §8.3.1).
+fn host(request: &Request) -> Option<&str> {
+    let host = request.headers().get(HOST).and_then(|host| host.to_str().ok());
+    host.or_else(|| request.uri().authority().map(Authority::as_str))
+}
+
 fn origin(public_url: &str, host: Option<&str>) -> String {
     let uri: Uri = public_url.parse().unwrap_or_default();
     let (scheme, authority) = (uri.scheme_str().unwrap_or("http"), uri.authority().map(Authority::as_str));
@@ -84,6 +90,21 @@ mod tests {
         assert_eq!("https://example.org", origin("https://example.org/media", Some("10.0.0.7:8080")));
         assert_eq!("http://10.0.0.7:8080", origin("http://127.0.0.1:8080", Some("10.0.0.7:8080")));
         assert_eq!("http://127.0.0.1:8080", origin("http://127.0.0.1:8080", None));
+    }
+
+    #[test]
+    fn the_client_names_the_server_in_a_header_or_in_the_url() {
+        let request = |uri: &str, host: Option<&str>| {
+            let mut request = Request::new(axum::body::Body::empty());
+            *request.uri_mut() = uri.parse().expect("a URI");
+            if let Some(host) = host {
+                request.headers_mut().insert(HOST, host.parse().expect("a header"));
+            }
+            request
+        };
+        assert_eq!(Some("a:1"), host(&request("/path", Some("a:1"))));
+        assert_eq!(Some("b:2"), host(&request("http://b:2/path", None)));
+        assert_eq!(None, host(&request("/path", None)));
     }
 
     #[test]
