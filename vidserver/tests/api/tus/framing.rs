@@ -135,6 +135,8 @@ async fn bytes_in_another_transfer_coding_are_refused() {
         for coding in ["gzip, chunked", "identity, chunked", "chunked, chunked", "gzip\r\ntransfer-encoding: chunked"] {
             assert_eq!("501", chunked(&site, head, coding).await, "{coding}");
         }
+        // Where the body ends is not certain then, and hyper itself says so.
+        assert_eq!("400", chunked(&site, head, "gzip").await);
     }
     assert_eq!(0, site.offset(&url).await);
     assert_eq!(4, site.usage().await["reserved_bytes"]);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::{BYTES, CLIP, HALF, Site, path_of};
+use super::{BYTES, CLIP, HALF, Site, TUS, path_of};
 use crate::support::bounded;
 
 /// Sends the head of a `PATCH` for all that is left, and `bytes` of it; then the connection stands still.
@@ -43,6 +43,31 @@ async fn bytes_that_came_before_the_connection_broke_are_kept() {
     assert_eq!(HALF, site.offset(&url).await);
     site.patch(&url, HALF, &CLIP[HALF..]).send().await.expect(204);
     site.assert_arrived(&url, CLIP).await;
+    site.finish().await;
+}
+
+/// The creation is answered, if the client still listens, and its upload goes on where the connection broke.
+#[tokio::test]
+async fn a_creation_whose_bytes_break_off_leaves_an_upload_that_goes_on() {
+    let site = Site::start().await;
+    let mut socket = TcpStream::connect(site.app.address).await.expect("the server listens");
+    let head = format!(
+        "POST {TUS} HTTP/1.1\r\nhost: {}\r\nauthorization: Bearer {}\r\ntus-resumable: 1.0.0\r\n\
+         content-type: {BYTES}\r\nupload-length: {length}\r\ncontent-length: {length}\r\n\r\n",
+        site.app.address,
+        site.ada.access,
+        length = CLIP.len()
+    );
+    socket.write_all(head.as_bytes()).await.expect("the server reads");
+    socket.write_all(&CLIP[..HALF]).await.expect("the server reads");
+    socket.shutdown().await.expect("no more comes");
+    let mut answer = String::new();
+    bounded(socket.read_to_string(&mut answer)).await.expect("an answer");
+    assert!(answer.starts_with("HTTP/1.1 400 ") && answer.contains("body_incomplete"), "{answer}");
+    let url = answer.lines().find_map(|line| line.strip_prefix("location: ")).expect("where it goes on");
+    assert_eq!(HALF, site.offset(url).await);
+    site.patch(url, HALF, &CLIP[HALF..]).send().await.expect(204);
+    site.assert_arrived(url, CLIP).await;
     site.finish().await;
 }
 
