@@ -86,6 +86,11 @@ impl UploadKind {
     /// Every kind.
     pub const ALL: [Self; 5] = [Self::Whole, Self::Resumable, Self::Part, Self::Joined, Self::Multipart];
 
+    /// Whether it is gone on with by appending, or joined of such.
+    pub fn is_resumable(self) -> bool {
+        matches!(self, Self::Resumable | Self::Part | Self::Joined)
+    }
+
     /// The name used in tables and JSON.
     pub fn as_str(self) -> &'static str {
         match self {

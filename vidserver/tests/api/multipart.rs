@@ -182,6 +182,10 @@ async fn numbers_that_are_no_parts_are_refused_and_strangers_see_nothing() {
     site.app.post(&site.path("/parts")).by(&eve).json(&json!({"numbers": [1]})).send().await.expect(404);
     site.app.get(&site.path("/parts")).by(&eve).send().await.expect(404);
     site.app.get(&site.path("/parts?after=10001")).by(&site.ada).send().await.expect(400);
+    // It is none of the uploads that are appended to.
+    let tus = format!("/api/v1/uploads/tus/{}", text(&site.upload["id"]));
+    site.app.call(Method::HEAD, &tus).by(&site.ada).header("tus-resumable", "1.0.0").send().await.expect(404);
+    site.app.call(Method::DELETE, &tus).by(&site.ada).header("tus-resumable", "1.0.0").send().await.expect(404);
     // Nothing was begun for that in the bucket.
     assert_eq!(0, site.server.requests(&Method::POST, "uploads"));
     let whole = site.app.upload(&site.ada, text(&site.video["id"]), 5).await;

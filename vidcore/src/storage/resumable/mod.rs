@@ -210,7 +210,7 @@ impl Uploads {
 
     async fn own_resumable(&self, user: UserId, id: UploadId) -> Result<Upload, UploadError> {
         let upload = self.parts.store.upload(id).await?;
-        upload.filter(|upload| upload.user == user && upload.kind != UploadKind::Whole).ok_or(UploadError::NotFound)
+        upload.filter(|upload| upload.user == user && upload.kind.is_resumable()).ok_or(UploadError::NotFound)
     }
 
     fn new_upload(

@@ -11,7 +11,7 @@ use crate::id::{UploadId, UserId};
 use crate::storage::resumable::MAX_PARTS;
 use crate::storage::resumable::append::LONGEST_LIFE;
 use crate::storage::service::{UploadSignature, Uploads};
-use crate::storage::{Upload, UploadError, UploadKind};
+use crate::storage::{Upload, UploadError};
 
 /// Whose uploads are gone on with, and whether they do so themselves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,7 +40,7 @@ impl Uploads {
     pub async fn holder(&self, id: UploadId, signature: &UploadSignature) -> Result<Uploader, UploadError> {
         let UploadSignature { expires, kid, signature } = signature;
         self.resuming.verify(id, *expires, kid, signature, self.parts.now())?;
-        let upload = self.parts.store.upload(id).await?.filter(|upload| upload.kind != UploadKind::Whole);
+        let upload = self.parts.store.upload(id).await?.filter(|upload| upload.kind.is_resumable());
         let Upload { user, .. } = upload.ok_or(UploadError::NotFound)?;
         Ok(Uploader { user, is_owner: false })
     }
