@@ -14,6 +14,7 @@ pub mod moving;
 pub mod multipart;
 pub mod objects;
 pub mod playback_token;
+mod receiving;
 pub mod resumable;
 pub mod service;
 pub mod signed_url;

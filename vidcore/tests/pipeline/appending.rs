@@ -176,8 +176,13 @@ async fn a_file_of_this_machine_becomes_a_source_and_stays_what_it_is() {
 /// An upload whose length is said at the end.
 async fn open_deferred(studio: &Studio) -> UploadId {
     let draft = studio.draft(Visibility::Public).await;
-    let input =
-        OpenResumable { target: UploadTarget::Video(draft.id), length: None, metadata: None, concatenation: None };
+    let input = OpenResumable {
+        target: UploadTarget::Video(draft.id),
+        length: None,
+        announced: None,
+        metadata: None,
+        concatenation: None,
+    };
     studio.platform.uploads().open_resumable(&studio.actor, input).await.expect("it is allowed").id
 }
 
