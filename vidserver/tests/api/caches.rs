@@ -1,9 +1,12 @@
 //! What is cached, as clients and administrators see it.
 
-use serde_json::Value;
+use rustix::process::Signal;
+use serde_json::{Value, json};
 use vidcore::auth::Role;
 
 use crate::app::{TestApp, text};
+use crate::cli::{Served, output, vidserver};
+use crate::support::bounded;
 
 async fn figures(app: &TestApp, admin: &crate::app::User, cache: &str) -> Value {
     let answer = app.get("/api/v1/admin/cache").by(admin).send().await.expect(200).json();
@@ -56,4 +59,40 @@ async fn what_plays_is_read_once_and_a_link_that_ends_is_dead_at_once() {
     app.delete(&tokens).by(&ada).send().await.expect(204);
     app.get(file).header("range", "bytes=0-9").send().await.expect(404);
     app.finish().await;
+}
+
+#[tokio::test]
+async fn the_program_shows_the_caches_of_another_that_runs() {
+    let (served, api, metrics) = Served::start_in(tempfile::tempdir().expect("a folder"), &[]);
+    let search = format!("http://{api}/api/v1/search?q=nothing");
+    for _ in 0..3 {
+        assert_eq!(200, reqwest::get(&search).await.expect("it answers").status());
+    }
+    let stats = async |flags: &[&str]| {
+        let mut command = vidserver(&["cache", "stats", "--metrics", &metrics]);
+        command.args(flags);
+        let output = tokio::task::spawn_blocking(move || output(&mut command)).await.expect("no panic");
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).expect("text")
+    };
+    // The process writes its figures now and then.
+    let row = bounded(async {
+        loop {
+            let lines = stats(&["--json"]).await;
+            let mut rows = lines.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+            if let Some(row) = rows.find(|row| row["loads"] == 1 && row["hits"] == 2) {
+                break row;
+            }
+        }
+    });
+    let row = row.await;
+    assert_eq!((&json!("search"), &json!(1)), (&row["cache"], &row["misses"]), "{row}");
+    let table = stats(&[]).await;
+    assert!(table.lines().any(|line| line.starts_with("search\t1\t") && line.contains("\t66.7\t")), "{table}");
+    served.signal(Signal::TERM);
+    assert!(served.end().await.success());
+
+    let nobody = output(&mut vidserver(&["cache", "stats", "--metrics", &metrics]));
+    let words = String::from_utf8_lossy(&nobody.stderr);
+    assert!(!nobody.status.success() && words.contains("server.metrics_listen"), "{nobody:?}");
 }
