@@ -4,6 +4,7 @@
 //! come back; the bound on subjects; the policy by its value. Before Redis it is the hashed name of a key,
 //! the breaker and the time-out. The twin sends the same keys and numbers, made beforehand.
 
+use std::hint::black_box;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -27,9 +28,10 @@ use vidcore::testkit::rate_limit::policy;
 /// Subjects that take turns.
 const SUBJECTS: usize = 1024;
 
-/// Turns of both before Redis, and calls of each.
+/// Turns of both, and calls of each: before Redis, and rounds of all subjects in memory.
 const TURNS: usize = 101;
 const CALLS_A_TURN: usize = 200;
+const ROUNDS_A_TURN: usize = 10;
 
 const SCRIPT: &str = include_str!("../../vidcore/src/rate_limit/redis/decide.lua");
 
@@ -95,6 +97,7 @@ fn in_memory(criterion: &mut Criterion, runtime: &Runtime) {
             b.to_async(runtime).iter(|| limits.check(&budgets[next()], 1));
         });
         group.finish();
+        println!("{name}, in turns: {}", in_turns_in_memory(&limits, &same_clock, &budgets));
     }
 }
 
@@ -102,6 +105,29 @@ type Raw<C> = RateLimiter<Subject, DashMapStateStore<Subject>, C, NoOpMiddleware
 
 fn raw<C: Clock>(limiter: &Raw<C>, budgets: &[Budget]) -> bool {
     budgets.iter().all(|budget| matches!(limiter.check_key_n(&budget.subject, NonZeroU32::MIN), Ok(Ok(_))))
+}
+
+/// Both in turns, so that whatever slows the machine slows both.
+fn in_turns_in_memory(limits: &MemoryRateLimit, twin: &Raw<MonotonicClock>, budgets: &[Vec<Budget>]) -> String {
+    let time = |decide: &dyn Fn(&[Budget])| {
+        let begun = Instant::now();
+        for budgets in std::iter::repeat_n(budgets, ROUNDS_A_TURN).flatten() {
+            decide(budgets);
+        }
+        begun.elapsed().as_secs_f64() * 1e9 / (ROUNDS_A_TURN * budgets.len()) as f64
+    };
+    let (mut ratios, mut ours, mut theirs) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..TURNS {
+        let mine = time(&|budgets| drop(black_box(limits.decide(black_box(budgets), 1))));
+        let raw = time(&|budgets| {
+            black_box(raw(twin, black_box(budgets)));
+        });
+        ratios.push(mine / raw);
+        ours.push(mine);
+        theirs.push(raw);
+    }
+    let (ratio, ours, theirs) = (median(ratios), median(ours), median(theirs));
+    format!("rate_limit {ours:.0} ns, governor {theirs:.0} ns, median of {TURNS} ratios {ratio:.2}")
 }
 
 fn in_redis(criterion: &mut Criterion, runtime: &Runtime) {

@@ -43,7 +43,8 @@ impl Entropy for SystemEntropy {
     }
 }
 
-/// A repeatable sequence for tests (SplitMix64); never for keys.
+/// A repeatable sequence (SplitMix64): for tests, and for draws that only spread things over time, where a call
+/// of the system's generator would take longer than what it is for. Never for keys.
 #[derive(Debug)]
 pub struct SeededEntropy(std::sync::atomic::AtomicU64);
 

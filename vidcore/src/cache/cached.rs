@@ -43,6 +43,13 @@ impl<T: DeserializeOwned> Cached<T> {
 }
 
 impl<T> Cached<T> {
+    /// Whether these are its digest and JSON.
+    pub(super) fn is_written_as(&self, bytes: &[u8]) -> bool {
+        bytes
+            .split_at_checked(DIGITS)
+            .is_some_and(|(digest, json)| digest == self.digest.as_bytes() && json == self.json)
+    }
+
     /// An estimate of the memory it takes, in bytes: its JSON twice, because the fields of the value
     /// hold about as much again.
     pub(super) fn weight(&self) -> usize {

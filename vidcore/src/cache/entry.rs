@@ -25,8 +25,8 @@ pub(super) struct Entry<T> {
     /// Compared at each read: an entry that lost a race against an invalidation is never served.
     pub(super) generation: Generation,
     pub(super) life: Life,
-    /// From when on this process looks at the shared tier again.
-    pub(super) look_again_at: Duration,
+    /// From when on this process looks at the shared tier again, in nanoseconds.
+    look_again_at_ns: AtomicU64,
     /// Milliseconds before which no refresh is tried, because the last one failed.
     retry_at_ms: AtomicU64,
 }
@@ -87,14 +87,26 @@ impl<T> Entry<T> {
         life: Life,
         look_again_at: Duration,
     ) -> Self {
-        Self { value, stripe, generation, life, look_again_at, retry_at_ms: AtomicU64::new(0) }
+        let look_again_at_ns = AtomicU64::new(nanos(look_again_at));
+        Self { value, stripe, generation, life, look_again_at_ns, retry_at_ms: AtomicU64::new(0) }
+    }
+
+    /// Whether it is served without a look at the shared tier, if its age allows.
+    pub(super) fn is_believed(&self, now: Duration) -> bool {
+        nanos(now) < self.look_again_at_ns.load(Ordering::Relaxed)
+    }
+
+    /// The shared tier still has this very value.
+    pub(super) fn believe_until(&self, look_again_at: Duration) {
+        self.look_again_at_ns.store(nanos(look_again_at), Ordering::Relaxed);
+        self.retry_at_ms.store(0, Ordering::Relaxed);
     }
 
     /// How old it is at `now`.
     pub(super) fn freshness(&self, now: Duration, entropy: &dyn Entropy) -> Freshness {
         match self.life.freshness(now) {
             // Asked for again rather than believed: the shared tier may hold a newer one.
-            Freshness::Fresh | Freshness::Stale if now >= self.look_again_at && self.may_refresh(now) => {
+            Freshness::Fresh | Freshness::Stale if !self.is_believed(now) && self.may_refresh(now) => {
                 Freshness::Expired
             }
             Freshness::Fresh if self.life.is_due_early(now, entropy) => Freshness::DueEarly,
@@ -118,4 +130,8 @@ impl<T> Entry<T> {
         let value = self.value.as_ref().map_or(0, |value| value.weight());
         u32::try_from(ENTRY_OVERHEAD + key.len() + value).unwrap_or(u32::MAX)
     }
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -56,8 +56,8 @@ where
     T: Serialize + DeserializeOwned + Send + Sync + 'static,
     E: Error + Send + Sync + 'static,
 {
-    /// One look at the shared tier.
-    pub(super) async fn glance(&self, leader: &Leader<T, E>) -> Glance<T> {
+    /// One look at the shared tier, where `known` is what this process has and does not believe any more.
+    pub(super) async fn glance(&self, leader: &Leader<T, E>, known: Option<Arc<Entry<T>>>) -> Glance<T> {
         let Some(shared) = self.parts.shared.as_ref().filter(|_| !self.is_deaf()) else { return Glance::None };
         let place = Place { cache: self.options.name, key: leader.key() };
         let required = self.generations.required(leader.stripe());
@@ -70,14 +70,33 @@ where
                 return Glance::Away;
             }
         };
-        let Some(parcel) = Parcel::<T>::from_bytes(bytes) else { return Glance::None };
+        let known_value = known.as_ref().and_then(|known| known.value.as_ref());
+        let Some(parcel) = Parcel::<T>::from_bytes(bytes, known_value) else { return Glance::None };
         let life = self.life(&parcel);
         if !self.is_fresh(&life) {
             return Glance::None;
         }
         self.counters.shared(SharedLookup::Hit);
-        self.keep(leader, parcel.value.clone(), life).await;
+        match known.filter(|known| self.is_same(known, &parcel, leader)) {
+            Some(known) => known.believe_until(self.look_again_at(self.now())),
+            None => self.keep(leader, parcel.value.clone(), life).await,
+        }
         Glance::Fresh(parcel.value)
+    }
+
+    /// Whether `known` is this parcel, taken before or loaded here, and may be served on.
+    fn is_same(&self, known: &Entry<T>, parcel: &Parcel<T>, leader: &Leader<T, E>) -> bool {
+        let is_same_value = match (&known.value, &parcel.value) {
+            // A parcel with what is known holds that itself.
+            (Some(known), Some(parcel)) => Arc::ptr_eq(known, parcel),
+            (known, parcel) => known.is_none() && parcel.is_none(),
+        };
+        is_same_value
+            && known.life.loaded_at == parcel.loaded_at
+            && self.is_fresh(&known.life)
+            && known.generation == leader.generation()
+            && self.is_current(known.stripe, known.generation)
+            && !self.is_deaf()
     }
 
     /// For callers who found nothing to be served.
@@ -88,7 +107,7 @@ where
         // A load that ended between this caller's look and its turn has left a fresh value behind.
         if !self.is_deaf()
             && let Some(entry) = self.kept(leader.key()).await
-            && self.now() < entry.look_again_at
+            && entry.is_believed(self.now())
             && entry.life.freshness(self.now()) == Freshness::Fresh
         {
             return leader.finish(Ok(entry.value.clone()));
@@ -202,7 +221,7 @@ where
                 }
                 Ok(Claim::Wait(_)) => {
                     count(SharedLookup::Wait);
-                    tokio::time::sleep(self.parts.jitter(POLL)).await;
+                    tokio::time::sleep(self.jitter(POLL)).await;
                 }
             }
         }
@@ -215,7 +234,7 @@ where
     /// Keeps what the shared tier had, and answers with it unless it is too old. `None` if there is
     /// nothing that can be read.
     async fn take(&self, leader: &Leader<T, E>, found: Option<Bytes>) -> Option<Life> {
-        let parcel = Parcel::from_bytes(found?)?;
+        let parcel = Parcel::from_bytes(found?, None)?;
         let life = self.life(&parcel);
         if life.freshness(self.now()) != Freshness::Expired {
             leader.answer(Ok(parcel.value.clone()), life.usable_until);
@@ -311,7 +330,7 @@ where
             // That there is nothing is not served a moment longer than it is believed.
             None => (self.options.negative_ttl, Duration::ZERO),
         };
-        let fresh_for = self.parts.jitter(ttl);
+        let fresh_for = self.jitter(ttl);
         let usable_for = if ttl.is_zero() { Duration::ZERO } else { fresh_for + stale };
         Parcel { value, loaded_at, fresh_for, usable_for, load_time }
     }

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::Clock;
-use crate::entropy::{Entropy, EntropyExt};
+use crate::entropy::Entropy;
 use crate::notify::Notify;
 
 mod cached;
@@ -72,19 +72,12 @@ pub struct CacheOptions {
 pub struct CacheParts {
     /// Time.
     pub clock: Arc<dyn Clock>,
-    /// Draws of times to live and of early refreshes.
+    /// Begins the sequence of draws of times to live and of early refreshes; tells holders of leases apart.
     pub entropy: Arc<dyn Entropy>,
     /// Proof that changes are heard of.
     pub notify: Arc<dyn Notify>,
     /// The tier behind the process's memory, if the cache is to have one.
     pub shared: Option<SharedTier>,
-}
-
-impl CacheParts {
-    /// `duration` ± 10 %.
-    fn jitter(&self, duration: Duration) -> Duration {
-        duration.mul_f64(0.9 + 0.2 * self.entropy.unit())
-    }
 }
 
 /// Why a value could not be had. All callers who waited for one load share its error.

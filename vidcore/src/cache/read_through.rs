@@ -18,6 +18,7 @@ use crate::cache::stats::{Counters, Lookup};
 use crate::cache::{
     CacheOptions, CacheParts, CacheReport, CacheStats, Cached, Inspect, Invalidate, LoadError, MAX_SILENCE,
 };
+use crate::entropy::{EntropyExt, SeededEntropy};
 
 /// A cache of `T` by text key, filled by loads that fail with `E`. Clones share one cache.
 ///
@@ -36,6 +37,8 @@ pub struct ReadThrough<T, E: Error + 'static> {
 pub(super) struct Inner<T, E: Error + 'static> {
     pub(super) options: CacheOptions,
     pub(super) parts: CacheParts,
+    /// From here come the draws of each read: the system's generator takes a microsecond for one.
+    draws: SeededEntropy,
     pub(super) entries: moka::future::Cache<Arc<str>, Arc<Entry<T>>>,
     pub(super) flights: Arc<Flights<T, E>>,
     pub(super) generations: Generations,
@@ -59,7 +62,8 @@ where
         }
         let (flights, counters) = (Arc::new(Flights::new()), Counters::new(options.name));
         let generations = Generations::new();
-        Self { inner: Arc::new(Inner { options, parts, entries, flights, generations, counters }) }
+        let draws = SeededEntropy::new(u64::from_le_bytes(parts.entropy.bytes()));
+        Self { inner: Arc::new(Inner { options, parts, draws, entries, flights, generations, counters }) }
     }
 
     /// The value of `key`: the kept one while it may be served, else what `load` finds. `None` if there
@@ -79,12 +83,13 @@ where
     {
         let inner = &self.inner;
         let is_deaf = inner.is_deaf();
+        let mut known = None;
         if is_deaf {
             inner.counters.bypass();
         } else if let Some(entry) = inner.kept(key).await {
             let now = inner.parts.clock.monotonic();
-            match entry.freshness(now, &*inner.parts.entropy) {
-                Freshness::Expired => {}
+            match entry.freshness(now, &inner.draws) {
+                Freshness::Expired => known = Some(entry),
                 freshness => {
                     if freshness != Freshness::Fresh && entry.may_refresh(now) {
                         inner.refresh(key, &entry, freshness, load);
@@ -113,7 +118,7 @@ where
             if let Some((leader, load)) = led {
                 // Most of what is not here is there: a task of its own would cost more than the look. Should
                 // this caller go away meanwhile, one of those who wait takes its place.
-                let glance = inner.glance(&leader).await;
+                let glance = inner.glance(&leader, known.take()).await;
                 if let Glance::Fresh(value) = glance {
                     drop(waiter);
                     leader.finish(Ok(value.clone()));
@@ -263,10 +268,15 @@ where
         tokio::spawn(Arc::clone(self).refresh_in_background(leader, Some(entry.life.loaded_at), load));
     }
 
+    /// `duration` ± 10 %.
+    pub(super) fn jitter(&self, duration: Duration) -> Duration {
+        duration.mul_f64(0.9 + 0.2 * self.draws.unit())
+    }
+
     /// When this process looks at the shared tier again.
     pub(super) fn look_again_at(&self, now: Duration) -> Duration {
         match self.parts.shared {
-            Some(_) => now + self.parts.jitter(crate::cache::MAX_AGE_IN_PROCESS),
+            Some(_) => now + self.jitter(crate::cache::MAX_AGE_IN_PROCESS),
             None => Duration::MAX,
         }
     }

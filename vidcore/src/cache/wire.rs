@@ -61,7 +61,9 @@ impl<T: DeserializeOwned> Parcel<T> {
     ///
     /// The checksum (CRC-32) finds what was cut or damaged. Who can write to the tier on purpose could write a
     /// right digest too, so that comparing that, which takes ten times as long, would find no more.
-    pub(super) fn from_bytes(mut bytes: Bytes) -> Option<Self> {
+    ///
+    /// A value that was written as `known` is that one, and is not read again.
+    pub(super) fn from_bytes(mut bytes: Bytes, known: Option<&Arc<Cached<T>>>) -> Option<Self> {
         if bytes.len() < SEAL + HEADER || bytes.get_u8() != MAGIC {
             return None;
         }
@@ -73,7 +75,10 @@ impl<T: DeserializeOwned> Parcel<T> {
         let [fresh_for, usable_for, load_time] = [(); 3].map(|()| Duration::from_millis(u64::from(bytes.get_u32())));
         let value = match kind {
             ABSENT if bytes.is_empty() => None,
-            PRESENT => Some(Arc::new(Cached::from_parts(bytes)?)),
+            PRESENT => Some(match known.filter(|known| known.is_written_as(&bytes)) {
+                Some(known) => Arc::clone(known),
+                None => Arc::new(Cached::from_parts(bytes)?),
+            }),
             _ => return None,
         };
         Some(Self { value, loaded_at, fresh_for, usable_for, load_time })
@@ -97,23 +102,32 @@ mod tests {
     #[test]
     fn what_is_packed_is_unpacked_the_same() {
         for value in [Some("a \"value\""), Some(""), None] {
-            assert_eq!(Some(parcel(value)), Parcel::from_bytes(parcel(value).to_bytes()));
+            assert_eq!(Some(parcel(value)), Parcel::from_bytes(parcel(value).to_bytes(), None));
         }
+    }
+
+    #[test]
+    fn what_is_known_is_not_read_again_and_nothing_else_is_taken_for_it() {
+        let (known, other) = (Arc::new(Cached::new("value".to_owned())), Arc::new(Cached::new("valuf".to_owned())));
+        let read =
+            |known| Parcel::from_bytes(parcel(Some("value")).to_bytes(), Some(known)).and_then(|read| read.value);
+        assert!(read(&known).is_some_and(|read| Arc::ptr_eq(&read, &known)));
+        assert!(read(&other).is_some_and(|read| !Arc::ptr_eq(&read, &other) && read.value == "value"));
     }
 
     #[test]
     fn bytes_that_were_changed_cut_or_are_something_else_are_not_read() {
         let whole = parcel(Some("value")).to_bytes();
         for length in 0..whole.len() {
-            assert_eq!(None, Parcel::<String>::from_bytes(whole.slice(..length)), "{length} bytes");
+            assert_eq!(None, Parcel::<String>::from_bytes(whole.slice(..length), None), "{length} bytes");
         }
         for at in 0..whole.len() {
             for bit in 0..8 {
                 let mut changed = whole.to_vec();
                 changed[at] ^= 1 << bit;
-                assert_eq!(None, Parcel::<String>::from_bytes(changed.into()), "byte {at}, bit {bit}");
+                assert_eq!(None, Parcel::<String>::from_bytes(changed.into(), None), "byte {at}, bit {bit}");
             }
         }
-        assert_eq!(None, Parcel::<u64>::from_bytes(whole), "another type");
+        assert_eq!(None, Parcel::<u64>::from_bytes(whole, None), "another type");
     }
 }

@@ -93,15 +93,18 @@ impl Decision {
     #[must_use]
     pub fn stricter(self, other: Self) -> Self {
         let other_is_stricter = match (self.allowed, other.allowed) {
-            (true, true) => other.share() < self.share(),
+            (true, true) => other.has_less_left(&self),
             (false, false) => other.retry_after > self.retry_after,
             (own, _) => own,
         };
         if other_is_stricter { other } else { self }
     }
 
-    fn share(&self) -> f64 {
-        f64::from(self.remaining) / f64::from(self.policy.burst())
+    /// Whether a smaller share of the burst is left.
+    fn has_less_left(&self, other: &Self) -> bool {
+        // By the product of both bursts: exact, and no division.
+        let of = |own: &Self, other: &Self| u64::from(own.remaining) * u64::from(other.policy.burst());
+        of(self, other) < of(other, self)
     }
 }
 

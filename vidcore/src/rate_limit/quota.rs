@@ -144,6 +144,11 @@ impl Policy {
         self.inner.period
     }
 
+    /// Whether it is the same by more than its numbers. Two that are not may be equal all the same.
+    pub(super) fn is_clone_of(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.inner, &other.inner)
+    }
+
     pub(super) fn whole_burst(&self) -> NonZeroU32 {
         self.inner.burst
     }
@@ -175,7 +180,7 @@ impl Policy {
 impl PartialEq for Policy {
     /// Two of the same numbers are the same; clones are so without a look at them.
     fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.inner, &other.inner) || self.inner == other.inner
+        self.is_clone_of(other) || self.inner == other.inner
     }
 }
 

@@ -9,8 +9,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use crate::cache::LEASE;
 use crate::cache::tier::{Batch, CacheTier, Claim, ClaimMode, Look, Place, Stored, Ticket, TierError};
+use crate::cache::{LEASE, MAX_AGE_IN_PROCESS};
 use crate::clock::ManualClock;
 use crate::events::{Change, EventStore};
 use crate::testkit::cache::{BYPASS_LOADS, CACHE, CacheHarness, Gate, OriginError, STALE, TTL, joined, text, until};
@@ -54,6 +54,7 @@ macro_rules! cache_fleet_contract {
                 a_process_takes_what_another_one_loaded,
                 eight_processes_with_a_hundred_callers_each_cause_one_load,
                 an_absence_is_shared_too,
+                a_value_that_the_tier_still_has_is_believed_again_as_it_is,
                 a_change_is_seen_at_once_where_it_was_committed_though_the_tier_was_not_told,
                 a_change_is_seen_elsewhere_as_soon_as_it_is_heard_of,
                 what_is_older_than_a_change_that_was_heard_of_is_neither_taken_nor_kept,
@@ -226,6 +227,25 @@ pub async fn an_absence_is_shared_too(h: &FleetHarness) {
     assert_eq!(None, nodes[0].cache.get_or_load("k", async { Ok(None) }).await.expect("loads"));
     stored(h).await;
     assert_eq!(Some("absent".to_owned()), nodes[1].kept("k").await);
+}
+
+/// See the name: asked for once per [`MAX_AGE_IN_PROCESS`], never built anew, and given up for another one.
+pub async fn a_value_that_the_tier_still_has_is_believed_again_as_it_is(h: &FleetHarness) {
+    let (node, other) = (h.node(), h.node());
+    let read = async || node.cache.get_or_load("k", async { Ok(Some("v".to_owned())) }).await.expect("loads");
+    let first = read().await.expect("there is a value");
+    stored(h).await;
+    h.clock.advance(MAX_AGE_IN_PROCESS.mul_f64(1.1) + STEP);
+    for _ in 0..3 {
+        assert!(Arc::ptr_eq(&first, &read().await.expect("there is a value")));
+    }
+    assert_eq!((1, 2), (node.cache.stats().shared_hits, node.cache.stats().hits));
+    other.change("k");
+    h.told().await;
+    assert_eq!("w", other.get("k", "w").await);
+    stored(h).await;
+    h.clock.advance(MAX_AGE_IN_PROCESS.mul_f64(1.1) + STEP);
+    assert_eq!("w", node.get("k", "x").await);
 }
 
 /// See the name.

@@ -3,19 +3,22 @@
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::time::Duration;
 
 use async_trait::async_trait;
-use governor::middleware::StateInformationMiddleware;
+use governor::clock::Clock as _;
+use governor::middleware::NoOpMiddleware;
+use governor::nanos::Nanos;
 use governor::{Quota, RateLimiter};
 
 use crate::clock::Clock;
 use crate::rate_limit::{Budget, Decision, LimitError, Policy, RateLimit, Subject, refuse_oversized};
 
 mod by_policy;
+mod reading;
 mod store;
 
 use by_policy::ByPolicy;
+use reading::Reading;
 use store::{Ask, BudgetStore, Intent};
 
 /// Subjects kept per policy before new ones share budgets.
@@ -28,7 +31,7 @@ const LOOK_EVERY: u64 = 256;
 const SWEEP_FROM: usize = 1024;
 
 /// Sweeps of a policy are at least this far apart: one visits every subject.
-const SWEEP_APART: Duration = Duration::from_secs(1);
+const SWEEP_APART_MS: u64 = 1000;
 
 /// The contract's precondition of `check`.
 const AT_LEAST_ONE: &str = "check is given at least one budget";
@@ -50,18 +53,18 @@ pub struct MemoryRateLimit {
 #[derive(Debug)]
 struct Budgets {
     policy: Policy,
-    clock: Arc<dyn Clock>,
-    limiter: RateLimiter<Ask, BudgetStore, GovernorClock, StateInformationMiddleware>,
+    limiter: RateLimiter<Ask, BudgetStore, Reading, NoOpMiddleware<Nanos>>,
     store: BudgetStore,
+    /// From when governor counts its times.
+    start: Nanos,
+    /// What one call takes, and what there is at most: nanoseconds.
+    period: u64,
+    whole: u64,
     max_subjects: usize,
     checks: AtomicU64,
     sweep_from: AtomicUsize,
     swept_at_ms: AtomicU64,
 }
-
-/// The platform's monotonic clock, as governor wants it.
-#[derive(Debug, Clone)]
-struct GovernorClock(Arc<dyn Clock>);
 
 impl MemoryRateLimit {
     /// Budgets by this clock, all of them full.
@@ -76,6 +79,7 @@ impl MemoryRateLimit {
 
     /// How many subjects are kept under `policy` now.
     pub fn subjects(&self, policy: &Policy) -> usize {
+        Reading::take(self.clock.monotonic());
         self.budgets(policy).store.count()
     }
 
@@ -88,23 +92,24 @@ impl MemoryRateLimit {
     /// If `budgets` is empty.
     pub fn decide(&self, budgets: &[Budget], cost: u32) -> Result<Decision, LimitError> {
         refuse_oversized(budgets, cost)?;
+        let now = Reading::take(self.clock.monotonic());
         let Some(cost) = NonZeroU32::new(cost) else {
-            let state = self.looks(budgets, NonZeroU32::MIN).reduce(Decision::stricter);
+            let state = self.looks(now, budgets, NonZeroU32::MIN).reduce(Decision::stricter);
             return Ok(Decision { allowed: true, retry_after: None, ..state.expect(AT_LEAST_ONE) });
         };
         if let [alone] = budgets {
-            return Ok(self.budgets(&alone.policy).take(&alone.subject, cost));
+            return Ok(self.budgets(&alone.policy).take(now, &alone.subject, cost));
         }
         let mut verdict: Option<Decision> = None;
         for (at, budget) in budgets.iter().enumerate() {
-            let decision = self.budgets(&budget.policy).take(&budget.subject, cost);
+            let decision = self.budgets(&budget.policy).take(now, &budget.subject, cost);
             if !decision.allowed {
                 // What the budgets before it have given goes back. Meanwhile another call may have been
                 // refused for it; never was one admitted too many.
                 for taken in &budgets[..at] {
                     self.budgets(&taken.policy).give_back(&taken.subject, cost);
                 }
-                let others = self.looks(&budgets[at + 1..], cost).filter(|look| !look.allowed);
+                let others = self.looks(now, &budgets[at + 1..], cost).filter(|look| !look.allowed);
                 return Ok(others.fold(decision, Decision::stricter));
             }
             verdict = Some(match verdict {
@@ -115,14 +120,14 @@ impl MemoryRateLimit {
         Ok(verdict.expect(AT_LEAST_ONE))
     }
 
-    /// What a call of this cost would find in each budget.
-    fn looks<'a>(&'a self, budgets: &'a [Budget], cost: NonZeroU32) -> impl Iterator<Item = Decision> + 'a {
-        budgets.iter().map(move |budget| self.budgets(&budget.policy).look(&budget.subject, cost))
+    /// What a call of this cost would find in each budget, at what was read last.
+    fn looks<'a>(&'a self, now: Nanos, budgets: &'a [Budget], cost: NonZeroU32) -> impl Iterator<Item = Decision> + 'a {
+        budgets.iter().map(move |budget| self.budgets(&budget.policy).look(now, &budget.subject, cost))
     }
 
+    /// Those of `policy`; if there are none yet, they begin at what was read last.
     fn budgets(&self, policy: &Policy) -> &Budgets {
-        let make = || Budgets::new(policy.clone(), Arc::clone(&self.clock), self.max_subjects);
-        self.by_policy.get_or_make(policy, make)
+        self.by_policy.get_or_make(policy, || Budgets::new(policy.clone(), self.max_subjects))
     }
 }
 
@@ -133,66 +138,54 @@ impl RateLimit for MemoryRateLimit {
     }
 
     async fn state(&self, budgets: &[Budget]) -> Result<Vec<Decision>, LimitError> {
-        Ok(self.looks(budgets, NonZeroU32::MIN).collect())
+        let now = Reading::take(self.clock.monotonic());
+        Ok(self.looks(now, budgets, NonZeroU32::MIN).collect())
     }
 }
 
 impl Budgets {
-    fn new(policy: Policy, clock: Arc<dyn Clock>, max_subjects: usize) -> Self {
+    fn new(policy: Policy, max_subjects: usize) -> Self {
+        let start = Reading.now();
         let quota = Quota::with_period(policy.period())
             .expect("a policy's period is not zero")
             .allow_burst(policy.whole_burst());
         let store = BudgetStore::default();
+        let period = Nanos::from(policy.period()).as_u64();
         Self {
-            limiter: RateLimiter::new(quota, store.clone(), GovernorClock(Arc::clone(&clock))),
+            limiter: RateLimiter::new(quota, store.clone(), Reading),
             store,
+            start,
+            period,
+            whole: period * u64::from(policy.burst()),
             max_subjects,
             checks: AtomicU64::new(0),
             sweep_from: AtomicUsize::new(SWEEP_FROM),
-            swept_at_ms: AtomicU64::new(millis(clock.monotonic())),
+            swept_at_ms: AtomicU64::new(millis(start)),
             policy,
-            clock,
         }
     }
 
-    fn take(&self, subject: &Subject, cost: NonZeroU32) -> Decision {
-        self.housekeep();
-        match self.ask(subject, Intent::Take, cost) {
-            Ok(left) => self.decision(left, None),
-            Err(wait) => self.decision(self.remaining(subject), Some(wait)),
-        }
+    fn take(&self, now: Nanos, subject: &Subject, cost: NonZeroU32) -> Decision {
+        self.ask(now, Ask::new(*subject, Intent::Take), cost)
     }
 
     /// What a call would find, with the numbers as they are before it.
-    fn look(&self, subject: &Subject, cost: NonZeroU32) -> Decision {
-        self.housekeep();
-        match self.ask(subject, Intent::Look, cost) {
-            // The snapshot counts what is left after the call that looks.
-            Ok(left) => self.decision(left + cost.get(), None),
-            Err(wait) => self.decision(self.remaining(subject), Some(wait)),
-        }
+    fn look(&self, now: Nanos, subject: &Subject, cost: NonZeroU32) -> Decision {
+        self.ask(now, Ask::new(*subject, Intent::Look), cost)
     }
 
     fn give_back(&self, subject: &Subject, cost: NonZeroU32) {
         self.store.give_back(*subject, self.policy.period() * cost.get());
     }
 
-    /// Calls that would be admitted now.
-    fn remaining(&self, subject: &Subject) -> u32 {
-        self.ask(subject, Intent::Look, NonZeroU32::MIN).map_or(0, |left| left + 1)
-    }
-
-    /// How many calls are left after this one, or how long it would have to wait.
-    fn ask(&self, subject: &Subject, intent: Intent, cost: NonZeroU32) -> Result<u32, Duration> {
-        let ask = Ask { subject: *subject, intent };
-        match self.limiter.check_key_n(&ask, cost).expect("the cost was compared with the burst") {
-            Ok(left) => Ok(left.remaining_burst_capacity()),
-            // The wait ends at a fixed time; should that have come since, it is as short as can be.
-            Err(until) => Err(until.wait_time_from(self.clock.monotonic()).max(Duration::from_nanos(1))),
-        }
-    }
-
-    fn decision(&self, remaining: u32, retry_after: Option<Duration>) -> Decision {
+    fn ask(&self, now: Nanos, ask: Ask, cost: NonZeroU32) -> Decision {
+        self.housekeep(now);
+        let retry_after = match self.limiter.check_key_n(&ask, cost).expect("the cost was compared with the burst") {
+            Ok(()) => None,
+            // Exact, as both are by the same reading.
+            Err(until) => Some(until.wait_time_from(now)),
+        };
+        let remaining = self.remaining(now, ask.whole_at());
         Decision {
             allowed: retry_after.is_none(),
             policy: self.policy.clone(),
@@ -202,16 +195,26 @@ impl Budgets {
         }
     }
 
+    /// Calls that would be admitted now, of a budget that is whole at that time.
+    fn remaining(&self, now: Nanos, whole_at: Option<Nanos>) -> u32 {
+        // Another thread may have begun with a later reading than this one's; governor counts the same.
+        let missing = whole_at.map_or(0, |whole_at| whole_at.saturating_sub(now.saturating_sub(self.start)).as_u64());
+        // Never more than the burst, which is 32 bits.
+        (self.whole.saturating_sub(missing) / self.period) as u32
+    }
+
     /// Now and then forgets the subjects whose budget is full again. Sweeping when their number has
     /// doubled makes it a constant share of the work, however many there are.
-    fn housekeep(&self) {
+    fn housekeep(&self, now: Nanos) {
         // Counts that two threads make at once may become one: this is no number that anybody relies on.
         let checks = self.checks.load(Ordering::Relaxed);
         self.checks.store(checks.wrapping_add(1), Ordering::Relaxed);
         if !checks.is_multiple_of(LOOK_EVERY) {
             return;
         }
-        if self.store.count() >= self.sweep_from.load(Ordering::Relaxed).min(self.max_subjects) && self.is_sweep_due() {
+        if self.store.count() >= self.sweep_from.load(Ordering::Relaxed).min(self.max_subjects)
+            && self.is_sweep_due(now)
+        {
             self.limiter.retain_recent();
             self.sweep_from.store((2 * self.store.count()).max(SWEEP_FROM), Ordering::Relaxed);
         }
@@ -220,22 +223,14 @@ impl Budgets {
         metrics::gauge!("vid_rate_limit_subjects", "policy" => self.policy.name().to_owned()).set(kept as f64);
     }
 
-    fn is_sweep_due(&self) -> bool {
-        let now = millis(self.clock.monotonic());
+    fn is_sweep_due(&self, now: Nanos) -> bool {
+        let now = millis(now);
         let last = self.swept_at_ms.load(Ordering::Relaxed);
-        now.saturating_sub(last) >= millis(SWEEP_APART)
+        now.saturating_sub(last) >= SWEEP_APART_MS
             && self.swept_at_ms.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 }
 
-impl governor::clock::Clock for GovernorClock {
-    type Instant = Duration;
-
-    fn now(&self) -> Duration {
-        self.0.monotonic()
-    }
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+fn millis(time: Nanos) -> u64 {
+    time.as_u64() / 1_000_000
 }
