@@ -1,15 +1,17 @@
 //! What the caches of several processes before one tier promise, one claim per function.
 
+mod moody;
+
+pub use moody::MoodyTier;
+
 use std::any::Any;
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
 use bytes::Bytes;
 
-use crate::cache::tier::{Batch, CacheTier, Claim, ClaimMode, Look, Place, Stored, Ticket, TierError};
+use crate::cache::tier::{CacheTier, Claim, ClaimMode, Place};
 use crate::cache::{LEASE, MAX_AGE_IN_PROCESS};
 use crate::clock::ManualClock;
 use crate::events::{Change, EventStore};
@@ -32,13 +34,6 @@ pub struct FleetHarness {
     clock: ManualClock,
     empty: Empty,
     _service: Box<dyn Any + Send + Sync>,
-}
-
-/// A tier that can be away, or lose everything.
-#[derive(Debug)]
-pub struct MoodyTier {
-    inner: Mutex<Arc<dyn CacheTier>>,
-    is_away: AtomicBool,
 }
 
 /// Makes a module with one test per claim. `$harness` is a future of `Option<FleetHarness>`; `None` means
@@ -92,7 +87,7 @@ impl FleetHarness {
         service: impl Any + Send + Sync,
     ) -> Self {
         let clock = ManualClock::default();
-        let tier = MoodyTier { inner: Mutex::new(empty(&clock)), is_away: AtomicBool::new(false) };
+        let tier = MoodyTier::over(empty(&clock));
         Self {
             tier: Arc::new(tier),
             log: Arc::new(ChangeLog::new()),
@@ -114,7 +109,7 @@ impl FleetHarness {
 
     /// The tier loses everything.
     fn lose_everything(&self) {
-        *self.tier.inner.lock().unwrap_or_else(PoisonError::into_inner) = (self.empty)(&self.clock);
+        self.tier.replace((self.empty)(&self.clock));
     }
 
     /// Waits until the tier is told of every change.
@@ -131,52 +126,6 @@ impl FleetHarness {
 impl fmt::Debug for FleetHarness {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("FleetHarness").field("tier", &self.tier).field("log", &self.log).finish_non_exhaustive()
-    }
-}
-
-impl MoodyTier {
-    /// Whether it answers.
-    pub fn set_away(&self, is_away: bool) {
-        self.is_away.store(is_away, Ordering::SeqCst);
-    }
-
-    fn inner(&self) -> Result<Arc<dyn CacheTier>, TierError> {
-        if self.is_away.load(Ordering::SeqCst) {
-            return Err(TierError::Away);
-        }
-        Ok(Arc::clone(&self.inner.lock().unwrap_or_else(PoisonError::into_inner)))
-    }
-}
-
-#[async_trait]
-#[deny(clippy::missing_trait_methods)]
-impl CacheTier for MoodyTier {
-    async fn look(&self, place: Place<'_>) -> Result<Look, TierError> {
-        self.inner()?.look(place).await
-    }
-
-    async fn claim(&self, place: Place<'_>, mode: ClaimMode, holder: u64, lease: Duration) -> Result<Claim, TierError> {
-        self.inner()?.claim(place, mode, holder, lease).await
-    }
-
-    async fn store(&self, place: Place<'_>, ticket: &Ticket, bytes: Bytes, ttl: Duration) -> Result<Stored, TierError> {
-        self.inner()?.store(place, ticket, bytes, ttl).await
-    }
-
-    async fn give_up(&self, place: Place<'_>, ticket: &Ticket) -> Result<(), TierError> {
-        self.inner()?.give_up(place, ticket).await
-    }
-
-    async fn applied(&self) -> Result<Option<i64>, TierError> {
-        self.inner()?.applied().await
-    }
-
-    async fn apply(&self, batch: Batch<'_>) -> Result<Option<i64>, TierError> {
-        self.inner()?.apply(batch).await
-    }
-
-    async fn reset(&self, caches: &[&str], up_to: i64) -> Result<(), TierError> {
-        self.inner()?.reset(caches, up_to).await
     }
 }
 
