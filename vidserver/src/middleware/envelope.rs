@@ -122,9 +122,11 @@ impl Running {
         metrics::histogram!(names::DURATION, "method" => self.method, "route" => route).record(elapsed);
     }
 
-    /// A failure of the server is logged here, once, with what the client does not see.
+    /// A failure of the server is logged here, once, with what the client does not see. That a client wants what nobody
+    /// has made is none.
     fn log_failure(&self, problem: &Problem) {
-        if !problem.code().status_code().is_server_error() {
+        let status = problem.code().status_code();
+        if !status.is_server_error() || status == StatusCode::NOT_IMPLEMENTED {
             return;
         }
         let route = self.route_if_any().unwrap_or(NO_ROUTE);

@@ -15,8 +15,8 @@ use axum::body::Body;
 use axum::extract::ConnectInfo;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use http::header::{CONNECTION, TRANSFER_ENCODING};
-use http::{HeaderValue, Request, Version};
+use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::{HeaderValue, Request, StatusCode, Version};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -252,6 +252,11 @@ fn hyper_service(
                     app.call(request).await.unwrap_or_else(|never| match never {})
                 }
             };
+            if response.status() == StatusCode::NOT_MODIFIED {
+                // The router writes down that there is no body, but the header would speak of what the caller holds
+                // (RFC 9110 §8.6).
+                response.headers_mut().remove(CONTENT_LENGTH);
+            }
             if last {
                 response = close_after(response);
             }

@@ -54,6 +54,18 @@ async fn a_file_becomes_the_source_of_its_video() {
     app.finish().await;
 }
 
+/// RFC 9110 §14.5
+#[tokio::test]
+async fn a_part_is_not_taken_for_the_whole() {
+    let app = TestApp::start().await;
+    let (_, _, upload) = opened(&app).await;
+    let range = format!("bytes 0-{}/{}", CLIP.len() - 1, 2 * CLIP.len());
+    let part = app.put(url(&upload)).header("content-range", &range).bytes(CLIP).send().await;
+    assert_eq!("bad_request", part.problem(400));
+    app.put(url(&upload)).bytes(CLIP).send().await.expect(200);
+    app.finish().await;
+}
+
 #[tokio::test]
 async fn the_announced_size_must_be_the_declared_one() {
     let app = TestApp::start().await;

@@ -19,6 +19,7 @@ use crate::routes::playback::send::{self, Wanted};
         (status = 200, description = "The playlist", content_type = "application/vnd.apple.mpegurl"),
         (status = 304, description = "The caller holds it already"),
         (status = 404, description = "`not_found`", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 412, description = "`version_mismatch`: `If-Match` names another", body = ProblemBody, content_type = "application/problem+json"),
     )
 )]
 pub(crate) async fn by_token(
@@ -41,6 +42,7 @@ pub(crate) async fn by_token(
         (status = 200, description = "The playlist", content_type = "application/vnd.apple.mpegurl"),
         (status = 304, description = "The caller holds it already"),
         (status = 404, description = "`not_found`", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 412, description = "`version_mismatch`: `If-Match` names another", body = ProblemBody, content_type = "application/problem+json"),
     )
 )]
 pub(crate) async fn public(
@@ -55,5 +57,5 @@ async fn answer(state: &ApiState, grant: Grant, wanted: &Wanted) -> Result<Respo
     let playback = state.platform.playback();
     let playable = playback.open(&grant, wanted.visitor()).await?;
     let playlist = playback.master_playlist(&playable).await?;
-    Ok(send::playlist(playlist, playable.shared, wanted))
+    send::playlist(playlist, playable.shared, wanted)
 }

@@ -93,14 +93,17 @@ impl<S: Send + Sync> FromRequestParts<S> for Wanted {
 }
 
 /// A playlist made for this answer.
-pub(crate) fn playlist(text: String, shared: bool, wanted: &Wanted) -> Response {
+pub(crate) fn playlist(text: String, shared: bool, wanted: &Wanted) -> Result<Response, Problem> {
     let tag = tag(&sha256(text.as_bytes()));
     let cache = if shared { SHARED_PLAYLIST } else { PRIVATE };
     let headers = [(CACHE_CONTROL, HeaderValue::from_static(cache)), (ETAG, header(&tag))];
-    if holds(&wanted.headers, &tag) {
-        return (StatusCode::NOT_MODIFIED, headers).into_response();
+    if !is_expected(&wanted.headers, &tag) {
+        return Err(Problem::new(code::VERSION_MISMATCH));
     }
-    (headers, [(CONTENT_TYPE, HeaderValue::from_static(PLAYLIST_TYPE))], text).into_response()
+    if holds(&wanted.headers, &tag) {
+        return Ok((StatusCode::NOT_MODIFIED, headers).into_response());
+    }
+    Ok((headers, [(CONTENT_TYPE, HeaderValue::from_static(PLAYLIST_TYPE))], text).into_response())
 }
 
 /// A stored object, whole or in part, streamed.

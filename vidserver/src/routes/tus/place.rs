@@ -53,7 +53,8 @@ impl Place {
         let Ok(url) = here.join(text) else { return Ok(None) };
         let Some((below, id)) = url.path().rsplit_once('/') else { return Ok(None) };
         let Ok(id) = id.parse() else { return Ok(None) };
-        let is_here = url.origin() == here.origin() && below == here.path();
+        let is_anonymous = url.username().is_empty() && url.password().is_none();
+        let is_here = url.origin() == here.origin() && below == here.path() && is_anonymous;
         let part = PartUrl { id, signature: url.query().and_then(signature) };
         if is_here { Ok(Some(part)) } else { Err(UploadError::BadPart { position }) }
     }
@@ -122,6 +123,8 @@ mod tests {
             let part = place.part(7, &format!("{elsewhere}{id}"));
             assert!(matches!(part, Err(UploadError::BadPart { position: 7 })), "{elsewhere}");
         }
+        let whose = location.to_str().expect("ASCII").replace("://", "://somebody@");
+        assert!(matches!(place.part(7, &whose), Err(UploadError::BadPart { position: 7 })), "{whose}");
         for none in ["", "x", "https://", "/media/api/v1/uploads/tus/", "mailto:a@example.org"] {
             assert!(matches!(place.part(0, none), Ok(None)), "{none}");
         }

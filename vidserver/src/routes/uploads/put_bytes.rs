@@ -6,6 +6,7 @@ use axum::response::Response;
 use futures_util::TryStreamExt;
 use garde::Validate;
 use http::StatusCode;
+use http::header::CONTENT_RANGE;
 use http_body::Body as _;
 use serde::Deserialize;
 use utoipa::IntoParams;
@@ -14,7 +15,7 @@ use vidcore::storage::{UploadSignature, UploadView};
 use vidcore::store::BoxError;
 
 use crate::extract::{Path, Query};
-use crate::problem::{Problem, ProblemBody};
+use crate::problem::{Problem, ProblemBody, code};
 use crate::routes::{ApiState, render};
 
 /// The query of an upload URL, as this server made it.
@@ -45,7 +46,7 @@ pub struct Signature {
     params(("id" = UploadId, Path, description = "The upload"), Signature),
     responses(
         (status = 200, description = "Every byte is recorded", body = UploadView),
-        (status = 400, description = "`body_incomplete`, `invalid_query`", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 400, description = "`bad_request`, `body_incomplete`, `invalid_query`", body = ProblemBody, content_type = "application/problem+json"),
         (status = 403, description = "`invalid_signature`", body = ProblemBody, content_type = "application/problem+json"),
         (status = 404, description = "`not_found`", body = ProblemBody, content_type = "application/problem+json"),
         (status = 409, description = "`already_received`, `wrong_state`", body = ProblemBody, content_type = "application/problem+json"),
@@ -62,6 +63,10 @@ pub(crate) async fn put_bytes(
     Query(Signature { expires, kid, signature }): Query<Signature>,
     request: Request,
 ) -> Result<Response, Problem> {
+    // RFC 9110 §14.5: a part must not be taken for the whole.
+    if request.headers().contains_key(CONTENT_RANGE) {
+        return Err(Problem::new(code::BAD_REQUEST).detail("all bytes come at once: `content-range` is not supported"));
+    }
     let uploads = state.platform.uploads();
     let body: Body = request.into_body();
     // What is announced is checked before a byte is read; what comes is counted all the same.
