@@ -197,6 +197,14 @@ pub async fn what_is_taken_back_leaves_what_was_committed_before_and_no_more(h: 
         stored += h.objects.size(&key).await.expect("the back end answers").unwrap_or(0);
     }
     assert_eq!(4, stored);
+    // A commit of nothing has nothing to take back.
+    let mut idle = writer(h, start(3, 0, None)).await;
+    write(&mut idle, b"acknowledged").await;
+    let segments = commit(&mut idle).await;
+    assert!(commit(&mut idle).await.is_empty());
+    idle.retract().await;
+    idle.abandon().await;
+    assert_eq!(b"acknowledged", read(h, &segments).await.as_slice());
 }
 
 /// The collection goes by it.

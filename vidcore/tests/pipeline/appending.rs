@@ -272,3 +272,28 @@ async fn an_upload_whose_only_writer_never_ended_becomes_a_source_of_its_own() {
     twin.shutdown().await;
     studio.close().await;
 }
+
+/// Its line is dead, and it only finds out when somebody else is long at work.
+#[tokio::test]
+async fn a_request_that_was_followed_and_brings_nothing_more_takes_back_nothing() {
+    let studio = Studio::open(Plan::default()).await;
+    let twin = studio.twin(Plan { worker: false, ..Plan::default() }).await;
+    let (bytes, half) = (read_fixture("landscape.mp4"), 10_001);
+    let (video, id) = open(&studio, bytes.len()).await;
+    let (wake, sleeps) = oneshot::channel();
+    let dead = tokio::spawn({
+        let (uploads, actor, stream) =
+            (studio.platform.uploads().clone(), studio.actor, hanging(&bytes[..half], sleeps));
+        async move { uploads.append(&actor, id, at(0), stream).await }
+    });
+    until_offset(&studio, id, half).await;
+    append(&studio, twin.uploads(), id, at(half), &bytes[half..half + 7]).await.expect("the offset is right");
+    drop(wake);
+    let late = dead.await.expect("no panic");
+    assert!(late.is_err(), "{late:?}");
+    append(&studio, twin.uploads(), id, at(half + 7), &bytes[half + 7..]).await.expect("the offset is right");
+    studio.until(video, VideoStatus::Ready).await;
+    studio.until_idle().await;
+    twin.shutdown().await;
+    studio.close().await;
+}

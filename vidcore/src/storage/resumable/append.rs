@@ -140,12 +140,15 @@ impl Append<'_> {
             Ok(segments) => segments,
             Err(error) => return Err(self.end_with(error.into()).await),
         };
+        let is_something = !segments.is_empty();
         match self.record(mark, segments, then).await {
             // Whether it was recorded is not known; what nobody names is collected some day.
             Err(error @ UploadError::Store(_)) => Err(error),
             // It counts for nothing, and must not stay: the next request could bring as much.
             Err(error) => {
-                sink.writer.retract().await;
+                if is_something {
+                    sink.writer.retract().await;
+                }
                 Err(self.end_with(error).await)
             }
             recorded => recorded,

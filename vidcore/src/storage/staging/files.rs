@@ -141,6 +141,8 @@ impl StagingWriter for FileWriter {
 
     async fn commit(&mut self) -> Result<Vec<Segment>, ObjectError> {
         if self.committed == self.segment.size_bytes {
+            // What was named before is not this commit's to take back.
+            self.before = self.committed;
             return Ok(Vec::new());
         }
         self.flushed().await?;

@@ -79,6 +79,8 @@ impl StagingWriter for ObjectWriter {
     }
 
     async fn commit(&mut self) -> Result<Vec<Segment>, ObjectError> {
+        // What was named before is not this commit's to take back.
+        self.last = None;
         let Some(sink) = self.sink.take() else { return Ok(Vec::new()) };
         let segment = Segment { seq: self.seq, key: self.start.key(self.seq), size_bytes: self.written };
         sink.finish().await.map_err(|error| failure(OPERATION, error))?;
