@@ -18,8 +18,9 @@ use crate::doctor::upload_of;
 use crate::jobs::worker::{JobContext, JobFailure, JobHandler};
 use crate::platform::parts::Parts;
 use crate::storage::Objects;
+use crate::storage::UploadStatus;
 use crate::storage::objects::ObjectError;
-use crate::storage::objects::direct::Unfinished;
+use crate::storage::objects::direct::{PartsOf, Unfinished};
 use crate::store::{Causes, Store, StoreError};
 
 use super::ended;
@@ -76,7 +77,8 @@ impl JobHandler for CollectObjects {
                 let before = self.0.now().minus(Duration::from_secs(self.0.settings.uploads.ttl_s) + UNFINISHED_MARGIN);
                 // Keys that may not list them are no reason to collect nothing else.
                 if !collected.more
-                    && let Err(error) = collect_unfinished(&*self.0.store, &self.0.objects, before).await
+                    && let Err(error) =
+                        collect_unfinished(&*self.0.store, &self.0.objects, before, &context.cancel).await
                 {
                     tracing::warn!(%error, "unfinished parts in the bucket could not be collected");
                 }
@@ -107,30 +109,54 @@ pub async fn collect(store: &dyn Store, objects: &Objects) -> Result<Collected, 
     }
 }
 
-/// Gives up the parts in a bucket that were begun before `before` and that no upload waits for; how many. What a killed
-/// process was writing is among them: nothing is written for as long as an upload may take.
+/// Gives up the parts in a bucket that no upload waits for, those that no row names only if they were begun before `before`:
+/// a row may be about to name them, or something is being written. How many.
 ///
 /// # Errors
-/// [`CollectError`].
-pub async fn collect_unfinished(store: &dyn Store, objects: &Objects, before: Timestamp) -> Result<u64, CollectError> {
-    let Some(direct) = objects.direct() else { return Ok(0) };
-    let (mut given_up, mut after) = (0, None);
-    loop {
-        let page = direct.unfinished(after.as_ref()).await?;
-        let Some(last) = page.last() else { break };
-        after = Some(last.parts.clone());
-        let is_ours = |it: &Unfinished| it.begun < before && ROOMS.iter().any(|room| it.parts.key.starts_with(room));
-        let old: Vec<_> = page.into_iter().filter(is_ours).map(|it| it.parts).collect();
-        let ended = store.ended_bucket_uploads(old.iter().map(|parts| parts.id.clone()).collect()).await?;
-        for parts in old.iter().filter(|parts| ended.contains(&parts.id)) {
-            direct.abort(parts).await?;
-            given_up += 1;
+/// [`CollectError`]. One that cannot be given up keeps the others from nothing.
+pub async fn collect_unfinished(
+    store: &dyn Store,
+    objects: &Objects,
+    before: Timestamp,
+    cancel: &CancellationToken,
+) -> Result<u64, CollectError> {
+    let mut given_up = 0;
+    // An empty catalog beside full objects is a lost database, and nothing to build a deletion on.
+    if !store.knows_videos().await? {
+        return Ok(0);
+    }
+    for direct in objects.all_direct() {
+        let mut after = None;
+        loop {
+            if cancel.is_cancelled() {
+                return Err(CollectError::Cancelled);
+            }
+            let page = direct.unfinished(after.as_ref()).await?;
+            let Some(last) = page.last() else { break };
+            after = Some(last.parts.clone());
+            for parts in of_nobody(store, page, before).await? {
+                match direct.abort(&parts).await {
+                    Ok(()) => given_up += 1,
+                    Err(error) => tracing::warn!(%error, key = parts.key, "unfinished parts could not be given up"),
+                }
+            }
         }
     }
     if given_up > 0 {
         tracing::info!(given_up, "unfinished parts of nobody were given up");
     }
     Ok(given_up)
+}
+
+/// Those of a page that no upload waits for.
+async fn of_nobody(store: &dyn Store, page: Vec<Unfinished>, before: Timestamp) -> Result<Vec<PartsOf>, StoreError> {
+    let ours: Vec<_> = page.into_iter().filter(|it| ROOMS.iter().any(|room| it.parts.key.starts_with(room))).collect();
+    let named = store.bucket_uploads(ours.iter().map(|it| it.parts.id.clone()).collect()).await?;
+    let is_nobodys = |it: &Unfinished| match named.iter().find(|(id, _)| *id == it.parts.id) {
+        Some((_, status)) => !matches!(status, UploadStatus::Open | UploadStatus::Verifying),
+        None => it.begun < before,
+    };
+    Ok(ours.into_iter().filter(is_nobodys).map(|it| it.parts).collect())
 }
 
 /// One run, which ends soon after it has deleted `limit` objects.

@@ -13,6 +13,7 @@ use crate::catalog::{CatalogError, DuePurge};
 use crate::id::VideoId;
 use crate::jobs::worker::{JobContext, JobFailure, JobHandler};
 use crate::platform::parts::Parts;
+use crate::storage::multipart::give_up_parts;
 use crate::storage::service::staging_prefix;
 use crate::store::{BoxError, Causes};
 
@@ -65,6 +66,9 @@ async fn purge(parts: &Parts, video: VideoId) -> Result<(), BoxError> {
         Err(error) => return Err(error.into()),
     };
     for upload in uploads {
+        if let Some(upload) = parts.store.upload(upload).await? {
+            give_up_parts(&parts.objects, &upload).await;
+        }
         parts.objects.delete_under(&staging_prefix(upload)).await?;
     }
     for room in ["originals", "renditions"] {

@@ -169,7 +169,8 @@ impl UploadSettings {
     /// Bytes of each part but the last of a file of `size_bytes`.
     pub(crate) fn part_size(&self, size_bytes: u64) -> u64 {
         const MIB: u64 = 1 << 20;
-        self.part_size_bytes.max(size_bytes.div_ceil(MOST_PARTS).div_ceil(MIB) * MIB)
+        // S3 takes no smaller ones but the last.
+        self.part_size_bytes.max(5 * MIB).max(size_bytes.div_ceil(MOST_PARTS).div_ceil(MIB) * MIB)
     }
 }
 

@@ -237,8 +237,8 @@ pub trait UploadStore: Send + Sync {
     /// [`UploadError::NotFound`], [`UploadError::WrongKind`], [`UploadError::Expired`], [`UploadError::WrongState`].
     async fn begin_parts(&self, id: UploadId, user: UserId, bucket_upload: String) -> Result<Upload, UploadError>;
 
-    /// Those of the bucket's ids that belong to no upload that is open or being verified.
-    async fn ended_bucket_uploads(&self, bucket_uploads: Vec<String>) -> Result<Vec<String>, StoreError>;
+    /// Those of the bucket's ids that uploads name, with where these are.
+    async fn bucket_uploads(&self, ids: Vec<String>) -> Result<Vec<(String, UploadStatus)>, StoreError>;
 
     /// The staged objects that hold the bytes of an upload, in order; none for one that came whole.
     async fn upload_segments(&self, id: UploadId) -> Result<Vec<Segment>, UploadError>;

@@ -33,7 +33,7 @@ pub struct SignedParts {
 }
 
 /// Where to put one part.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct SignedPart {
     /// Its place, from 1.
@@ -42,6 +42,13 @@ pub struct SignedPart {
     pub size_bytes: u64,
     /// `PUT` it there, without `Authorization`.
     pub url: String,
+}
+
+impl std::fmt::Debug for SignedPart {
+    /// The URL is a permission, and stays out of logs.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SignedPart").field("number", &self.number).finish_non_exhaustive()
+    }
 }
 
 /// A part that is in the bucket.
@@ -134,10 +141,7 @@ impl Uploads {
     pub async fn stored_parts(&self, actor: &Actor, id: UploadId, after: u32) -> Result<Vec<PartView>, UploadError> {
         let upload = self.own_multipart(actor, id).await?;
         let Some(parts) = upload.bucket_parts() else { return Ok(Vec::new()) };
-        let stored = match self.direct()?.parts(&parts, after).await {
-            Err(ObjectError::NotFound) => Vec::new(),
-            stored => stored?,
-        };
+        let stored = self.direct()?.parts(&parts, after).await.map_err(lost)?;
         Ok(stored.into_iter().map(|StoredPart { number, size_bytes, .. }| PartView { number, size_bytes }).collect())
     }
 
@@ -183,10 +187,7 @@ impl Uploads {
     pub(super) async fn demand_parts(&self, upload: &Upload, multipart: &Multipart) -> Result<(), UploadError> {
         let stored = match upload.bucket_parts() {
             None => Vec::new(),
-            Some(parts) => match all_parts(self.direct()?, &parts).await {
-                Err(ObjectError::NotFound) => Vec::new(),
-                stored => stored?,
-            },
+            Some(parts) => all_parts(self.direct()?, &parts).await.map_err(lost)?,
         };
         let is_there = |number: &u32| {
             let found = stored.binary_search_by_key(number, |part| part.number).ok().map(|at| stored[at].size_bytes);
@@ -200,6 +201,14 @@ impl Uploads {
             }
             None => Ok(()),
         }
+    }
+}
+
+/// An open upload whose parts the bucket does not know cannot go on: it is another bucket, or its own rules ended them.
+fn lost(error: ObjectError) -> UploadError {
+    match error {
+        ObjectError::NotFound => UploadError::Expired,
+        error => error.into(),
     }
 }
 
@@ -220,7 +229,8 @@ fn sizes(upload: &Upload, numbers: &[u32]) -> Result<Vec<(u32, u64)>, UploadErro
 
 /// Gives up what an upload that has ended left in the bucket.
 pub(crate) async fn give_up_parts(objects: &Objects, upload: &Upload) {
-    if let (Some(parts), Some(direct)) = (upload.bucket_parts(), objects.direct()) {
+    let Some(parts) = upload.bucket_parts() else { return };
+    for direct in objects.all_direct() {
         give_up(direct, &parts).await;
     }
 }
@@ -233,16 +243,20 @@ async fn give_up(direct: &dyn DirectStore, parts: &PartsOf) {
 
 /// Makes one object of the parts, unless an earlier attempt did so.
 pub(crate) async fn join_parts(objects: &Objects, upload: &Upload) -> Result<(), ObjectError> {
-    let (Some(parts), Some(direct)) = (upload.bucket_parts(), objects.direct()) else { return Ok(()) };
-    let joined = match all_parts(direct, &parts).await {
-        Ok(stored) if stored.is_empty() => Ok(()),
-        Ok(stored) => direct.complete(&parts, &stored).await,
-        Err(error) => Err(error),
-    };
-    match joined {
-        Err(ObjectError::NotFound) => Ok(()),
-        joined => joined,
+    let Some(parts) = upload.bucket_parts() else { return Ok(()) };
+    for direct in objects.all_direct() {
+        let joined = match all_parts(direct, &parts).await {
+            Ok(stored) if stored.is_empty() => continue,
+            Ok(stored) => direct.complete(&parts, &stored).await,
+            Err(error) => Err(error),
+        };
+        match joined {
+            // Here they were joined before, or never begun.
+            Err(ObjectError::NotFound) => {}
+            joined => return joined,
+        }
     }
+    Ok(())
 }
 
 #[cfg(test)]

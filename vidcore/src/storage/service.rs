@@ -207,19 +207,20 @@ impl Uploads {
         key: Option<IdempotencyKey>,
     ) -> Result<Outcome<UploadView>, UploadError> {
         let causes = Causes::none().idempotent(self.parts.remember(key));
-        let upload = self.settle_own(actor, id).await?;
+        self.settle_own(actor, id).await?;
         let outcome = self.parts.store.abort_upload(id, actor.user, self.parts.now(), causes).await?;
-        self.clear_staging(id, upload.as_ref()).await;
+        // As its row is now: parts may have been begun meanwhile, and none can be any more.
+        let (Outcome::Done(upload) | Outcome::Replayed { value: upload, .. }) = &outcome;
+        self.clear_staging(id, Some(upload)).await;
         Ok(outcome.map(|upload| self.show(upload)))
     }
 
     /// Stops whoever appends to an upload of the actor's: nobody writes into a folder that is about to go.
-    async fn settle_own(&self, actor: &Actor, id: UploadId) -> Result<Option<Upload>, UploadError> {
-        let upload = self.parts.store.upload(id).await?.filter(|upload| upload.user == actor.user);
-        if upload.is_some() {
+    async fn settle_own(&self, actor: &Actor, id: UploadId) -> Result<(), UploadError> {
+        if self.parts.store.upload(id).await?.is_some_and(|upload| upload.user == actor.user) {
             self.writers.settle(id).await;
         }
-        Ok(upload)
+        Ok(())
     }
 
     /// What the actor's files take up.

@@ -113,6 +113,8 @@ async fn pin(parts: &Parts, upload: &Upload, segments: &[Segment]) -> Result<Str
         // Pinned by an earlier attempt, if it is there.
         Err(ObjectError::NotFound) => match parts.objects.size(&pinned).await {
             Ok(Some(_)) => Ok(pinned),
+            // A bucket may show what was joined a little later.
+            Ok(None) if upload.multipart.is_some() => Err(JobFailure::Retry(ObjectError::NotFound.into())),
             Ok(None) => Err(JobFailure::Permanent("The received bytes are missing.".to_owned())),
             Err(error) => Err(JobFailure::Retry(error.into())),
         },

@@ -291,7 +291,8 @@ async fn parts_that_belong_to_no_upload_are_collected_once_they_are_old() {
     let store = &**site.app.platform.store();
     let collect = async |age: Duration| {
         let now = vidcore::clock::Clock::now(&vidcore::clock::SystemClock::new());
-        vidcore::housekeeping::collect_unfinished(store, &objects, now.minus(age)).await.expect("both answer")
+        let never = tokio_util::sync::CancellationToken::new();
+        vidcore::housekeeping::collect_unfinished(store, &objects, now.minus(age), &never).await.expect("both answer")
     };
     assert_eq!(0, collect(Duration::from_secs(3600)).await, "they are young");
     let later = Duration::ZERO;
@@ -300,5 +301,65 @@ async fn parts_that_belong_to_no_upload_are_collected_once_they_are_old() {
     assert_eq!(2, left.len(), "{left:?}");
     site.complete().await.expect(202);
     site.ends("complete").await;
+    site.finish().await;
+}
+
+#[tokio::test]
+async fn parts_that_could_not_be_given_up_are_collected_at_the_next_turn() {
+    let (film, site) = (film(), Site::of_film().await);
+    site.put_all(&film).await;
+    for _ in 0..4 {
+        site.server.plan(Method::DELETE, "uploadId=", Fault::Refuse(503, "SlowDown"));
+    }
+    site.app.delete(&site.path("")).by(&site.ada).send().await.expect(200);
+    assert!(site.server.parts_left() > 0);
+    let (store, never) = (&**site.app.platform.store(), tokio_util::sync::CancellationToken::new());
+    let long_ago = vidcore::clock::Timestamp::from_millis(0);
+    let objects = site.app.platform.objects();
+    let collected = vidcore::housekeeping::collect_unfinished(store, objects, long_ago, &never).await;
+    assert_eq!(1, collected.expect("both answer"), "however young they are: their row says that it is over");
+    site.assert_nothing_left().await;
+    site.finish().await;
+}
+
+#[tokio::test]
+async fn an_open_upload_whose_parts_the_bucket_does_not_know_any_more_is_over() {
+    let site = Site::of_film().await;
+    let url = site.sign(&[1]).await.remove(0);
+    put(&url, &film()[..PART]).await;
+    let direct = site.app.platform.objects().direct().expect("it is a bucket");
+    for unfinished in direct.unfinished(None).await.expect("the bucket answers") {
+        direct.abort(&unfinished.parts).await.expect("the bucket answers");
+    }
+    let listed = site.app.get(&site.path("/parts")).by(&site.ada).send().await.expect(410);
+    assert_eq!("upload_expired", listed.json()["code"]);
+    assert_eq!("upload_expired", site.complete().await.expect(410).json()["code"]);
+    site.finish().await;
+}
+
+/// Its parts were begun in the bucket of before, and stay there until they are joined.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_complete_upload_is_verified_though_objects_have_begun_to_move() {
+    let (film, old) = (film(), TestS3::start());
+    let app = offered(&old).settings(|settings| settings.worker.enabled = false).start().await;
+    let ada = app.user("ada").await;
+    let video = app.draft(&ada, "A film", "public").await;
+    let path = format!("/api/v1/videos/{}/uploads", text(&video["id"]));
+    let input = json!({"size_bytes": film.len(), "kind": "multipart"});
+    let upload = app.post(&path).by(&ada).json(&input).send().await.expect(201).json();
+    let site = Site { server: TestS3::start(), app, ada, video, upload };
+    site.put_all(&film).await;
+    site.complete().await.expect(202);
+
+    let Site { server, app, ada, video, upload } = site;
+    let bucket = old.settings();
+    let moving = move |settings: &mut vidcore::platform::Settings| {
+        settings.storage.fallback.back_end = vidcore::platform::settings::FallbackChoice::S3;
+        settings.storage.fallback.s3 = bucket;
+    };
+    let app = offered(&server).settings(moving).folder(app.end().await).start().await;
+    let site = Site { server, app, ada, video, upload };
+    site.assert_arrived(&film).await;
+    assert_eq!(0, old.parts_left());
     site.finish().await;
 }

@@ -97,6 +97,11 @@ impl Objects {
     pub fn direct(&self) -> Option<&dyn DirectStore> {
         self.direct.as_deref()
     }
+
+    /// The same of this place and, while objects move, of the other one: parts that were begun there stay there.
+    pub(crate) fn all_direct(&self) -> impl Iterator<Item = &dyn DirectStore> {
+        std::iter::once(self).chain(self.fallback()).filter_map(Self::direct)
+    }
 }
 
 /// Every part that is there.

@@ -457,8 +457,8 @@ impl UploadStore for SqliteStore {
         .map(Outcome::into_inner)
     }
 
-    async fn ended_bucket_uploads(&self, bucket_uploads: Vec<String>) -> Result<Vec<String>, StoreError> {
-        self.read("look for ended uploads in parts", move |db| Ok(multipart::ended(db, bucket_uploads)?)).await
+    async fn bucket_uploads(&self, ids: Vec<String>) -> Result<Vec<(String, UploadStatus)>, StoreError> {
+        self.read("look for uploads in parts", move |db| Ok(multipart::named_by(db, ids)?)).await
     }
 
     async fn upload_segments(&self, id: UploadId) -> Result<Vec<Segment>, UploadError> {

@@ -1,11 +1,11 @@
 //! SQL of uploads whose parts clients put into the bucket themselves.
 
-use rusqlite::{Connection, named_params};
+use rusqlite::{Connection, OptionalExtension, named_params};
 
 use crate::clock::Timestamp;
 use crate::id::{UploadId, UserId};
-use crate::storage::{Upload, UploadError, UploadKind};
-use crate::store::sqlite::refuse;
+use crate::storage::{Upload, UploadError, UploadKind, UploadStatus};
+use crate::store::sqlite::{named, refuse};
 
 use super::{Result, demand, demand_open};
 
@@ -30,17 +30,15 @@ pub(super) fn begin(
     demand(db, id, None)
 }
 
-/// Those of the ids that no upload waits for.
-pub(super) fn ended(db: &Connection, bucket_uploads: Vec<String>) -> rusqlite::Result<Vec<String>> {
+/// Those of the ids that uploads name.
+pub(super) fn named_by(db: &Connection, ids: Vec<String>) -> rusqlite::Result<Vec<(String, UploadStatus)>> {
     // Index uploads_bucket.
-    let mut live = db.prepare_cached(
-        "SELECT EXISTS (SELECT 1 FROM uploads WHERE bucket_upload = ? AND status IN ('open', 'verifying'))",
-    )?;
-    let mut ended = Vec::new();
-    for id in bucket_uploads {
-        if !live.query_row([&id], |row| row.get::<_, bool>(0))? {
-            ended.push(id);
+    let mut find = db.prepare_cached("SELECT status FROM uploads WHERE bucket_upload = ?")?;
+    let mut found = Vec::new();
+    for id in ids {
+        if let Some(status) = find.query_row([&id], |row| named(row, "status", UploadStatus::parse)).optional()? {
+            found.push((id, status));
         }
     }
-    Ok(ended)
+    Ok(found)
 }

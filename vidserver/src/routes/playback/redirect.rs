@@ -1,8 +1,8 @@
 //! Sending viewers to the bucket, where the operator wants that.
 
 use axum::response::{IntoResponse, Response};
-use http::header::{CACHE_CONTROL, LOCATION};
-use http::{HeaderValue, Method, StatusCode};
+use http::header::{CACHE_CONTROL, IF_MATCH, IF_RANGE, LOCATION};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use vidcore::media::playback::{PlayableObject, Playback};
 
 use crate::problem::Problem;
@@ -13,9 +13,12 @@ pub(crate) async fn answer(
     playback: &Playback,
     playable: &PlayableObject,
     method: &Method,
+    headers: &HeaderMap,
     disposition: &HeaderValue,
 ) -> Result<Option<Response>, Problem> {
-    if *method != Method::GET {
+    // The bucket has tags of its own for its objects: whoever holds one of ours is answered here.
+    let names_ours = headers.contains_key(IF_MATCH) || headers.contains_key(IF_RANGE);
+    if *method != Method::GET || names_ours {
         return Ok(None);
     }
     let disposition = disposition.to_str().map_err(Problem::internal)?;

@@ -135,7 +135,7 @@ pub(crate) async fn object_called(
     if holds(&wanted.headers, &tag) {
         return Ok((StatusCode::NOT_MODIFIED, headers).into_response());
     }
-    if let Some(answer) = redirect::answer(playback, playable, &wanted.method, &disposition).await? {
+    if let Some(answer) = redirect::answer(playback, playable, &wanted.method, &wanted.headers, &disposition).await? {
         return Ok(answer);
     }
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(playable.media_type().unwrap_or(UNKNOWN)));

@@ -4,7 +4,7 @@
 //! or of unfinished uploads: URLs are signed by `rusty-s3`, and lists are asked for by such.
 
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use http::StatusCode;
@@ -25,6 +25,9 @@ use crate::store::BoxError;
 /// How long a URL is good that this program asks itself.
 const OWN_URL: Duration = Duration::from_secs(300);
 
+/// The longest that S3 lets a URL live: seven days.
+const LONGEST_LIFE_S: u64 = 604_800;
+
 /// The most that S3 lists at once.
 const PAGE: &str = "1000";
 
@@ -39,6 +42,7 @@ pub(super) struct S3Direct {
     /// What every key begins with, without a slash at its end; may be empty.
     pub(super) prefix: String,
     pub(super) retries: u32,
+    pub(super) retry_for: Duration,
     pub(super) first_delay: Duration,
 }
 
@@ -88,7 +92,7 @@ impl UrlSigner {
             secret_access_key.expose(),
             Some(session_token.expose()),
             region,
-            life.as_secs().max(1),
+            life.as_secs().clamp(1, LONGEST_LIFE_S),
             query.iter().copied(),
             headers.iter().copied(),
         );
@@ -108,16 +112,17 @@ impl S3Direct {
 
     /// Asks for a list, again after errors of the service and broken lines.
     async fn list(&self, operation: &'static str, at: &str, query: &[(&str, &str)]) -> Result<String, ObjectError> {
-        let url = self.signer.sign(rusty_s3::Method::Get, at, OWN_URL, query, &[])?;
-        let mut delay = self.first_delay;
+        let (mut delay, begun) = (self.first_delay, Instant::now());
         for left in (0..=self.retries).rev() {
+            let left = if begun.elapsed() < self.retry_for { left } else { 0 };
+            let url = self.signer.sign(rusty_s3::Method::Get, at, OWN_URL, query, &[])?;
             match self.ask(&url).await {
                 Ok((status, text)) if status.is_success() => return Ok(text),
                 Ok((StatusCode::NOT_FOUND, text)) if !text.contains("NoSuchBucket") => {
                     return Err(ObjectError::NotFound);
                 }
                 Ok((status, text)) if left == 0 || !is_passing(status) => {
-                    return Err(unavailable(operation, format!("{status}: {text}").into()));
+                    return Err(unavailable(operation, format!("{status}: {}", code_of(&text)).into()));
                 }
                 Err(error) if left == 0 => return Err(unavailable(operation, error)),
                 _ => {}
@@ -134,6 +139,11 @@ impl S3Direct {
         let (status, body) = (response.status(), response.into_body().bytes().await?);
         Ok((status, String::from_utf8_lossy(&body).into_owned()))
     }
+}
+
+/// What S3 calls an error. The rest of its words may repeat what was signed.
+fn code_of(xml: &str) -> &str {
+    xml.split_once("<Code>").and_then(|(_, rest)| rest.split_once("</Code>")).map_or("no code", |(code, _)| code)
 }
 
 fn is_passing(status: StatusCode) -> bool {
@@ -201,9 +211,10 @@ impl DirectStore for S3Direct {
         const OPERATION: &str = "list unfinished parts";
         let prefix = if self.prefix.is_empty() { String::new() } else { format!("{}/", self.prefix) };
         let mut query = vec![("uploads", ""), ("prefix", &*prefix), ("max-uploads", PAGE)];
-        let key = after.map(|after| self.full(&after.key)).transpose()?;
+        // It may be anybody's, and need be no key that this program would make.
+        let key = after.map(|after| format!("{prefix}{}", after.key));
         if let (Some(key), Some(after)) = (&key, after) {
-            query.extend([("key-marker", key.as_ref()), ("upload-id-marker", &*after.id)]);
+            query.extend([("key-marker", key.as_str()), ("upload-id-marker", &*after.id)]);
         }
         query.sort_unstable();
         let xml = self.list(OPERATION, "", &query).await?;

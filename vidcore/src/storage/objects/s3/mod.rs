@@ -96,6 +96,7 @@ fn direct(settings: &S3Settings) -> Result<S3Direct, Error> {
         http: ReqwestConnector::default().connect(&options(settings))?,
         prefix: settings.prefix.clone(),
         retries: settings.retries,
+        retry_for: Duration::from_millis(settings.retry_for_ms),
         first_delay: Duration::from_millis(settings.retry_base_ms),
     })
 }
