@@ -113,7 +113,7 @@ pub async fn collect(store: &dyn Store, objects: &Objects) -> Result<Collected, 
 /// a row may be about to name them, or something is being written. How many.
 ///
 /// # Errors
-/// [`CollectError`]. One that cannot be given up keeps the others from nothing.
+/// [`CollectError`]. Parts that cannot be given up are told in the log, and hold nothing else up.
 pub async fn collect_unfinished(
     store: &dyn Store,
     objects: &Objects,

@@ -231,3 +231,35 @@ async fn viewers_are_sent_to_the_bucket_where_the_operator_wants_that() {
 fn header<'a>(answer: &'a reqwest::Response, name: &str) -> &'a str {
     answer.headers()[name].to_str().expect("it is text")
 }
+
+#[tokio::test]
+async fn segments_come_from_the_bucket_and_playlists_and_pictures_from_here() {
+    let Some(media) = MediaHarness::ffmpeg().await else { return };
+    let server = TestS3::start();
+    let redirect = |settings: &mut Settings| settings.playback.delivery = DeliveryChoice::Redirect;
+    let app = app(&server).settings(redirect).any_transcoder(media.transcoder).start().await;
+    let ada = app.user("ada").await;
+    let video = app.ready(&ada, "A film", "public").await;
+    let first = |text: &[u8]| {
+        let text = String::from_utf8(text.to_vec()).expect("text");
+        text.lines().find(|line| !line.starts_with('#')).expect("a line").to_owned()
+    };
+    let (root, _) = text(&video["playback"]["url"]).rsplit_once('/').expect("a path");
+    let master = app.get(text(&video["playback"]["url"])).send().await.expect(200);
+    let index = format!("{root}/{}", first(&master.body));
+    let (rendition, _) = index.rsplit_once('/').expect("a path");
+    let segment = format!("{rendition}/{}", first(&app.get(&index).send().await.expect(200).body));
+    app.get(&format!("{root}/poster.jpg")).send().await.expect(200);
+    for (path, kind) in [(segment, "video/iso.segment"), (format!("{rendition}/init.mp4"), "video/mp4")] {
+        let head = app.call(reqwest::Method::HEAD, &path).send().await.expect(200);
+        let answer = app.get(&path).send().await.expect(302);
+        let sent = reqwest::get(answer.header("location")).await.expect("the bucket answers");
+        assert_eq!(kind, header(&sent, "content-type"));
+        assert_eq!(head.header("content-length"), sent.bytes().await.expect("they come").len().to_string());
+    }
+    app.platform.catalog().flush_views().await.expect("the database answers");
+    let id = text(&video["id"]).parse().expect("an id");
+    let page = app.platform.store().video(id).await.expect("the database answers").expect("it is there");
+    assert_eq!(1, page.views, "being sent to a segment is watching it");
+    app.finish().await;
+}
