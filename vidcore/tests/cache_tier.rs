@@ -317,4 +317,106 @@ mod redis_only {
         assert_ne!(":0", redis.command("CLIENT KILL TYPE normal SKIPME yes"));
         until(async || h.tier.look(place("k")).await.is_ok_and(|look| look.bytes.is_some())).await;
     }
+
+    /// How many looks' commands the server has carried out.
+    fn commands_of_looks(redis: &TestRedis) -> u64 {
+        let stats = redis.text("INFO commandstats");
+        let calls = stats.lines().find_map(|line| line.strip_prefix("cmdstat_mget:calls="));
+        calls.map_or(0, |calls| calls.split(',').next().and_then(|calls| calls.parse().ok()).expect("a number"))
+    }
+
+    #[tokio::test]
+    async fn looks_that_come_together_are_sent_together_and_a_lone_one_alone() {
+        let Some(redis) = TestRedis::start() else { return };
+        let h = harness(&redis).await;
+        h.look("k").await;
+        assert_eq!(1, commands_of_looks(&redis));
+        let keys: Vec<_> = (0..100).map(|n| format!("k{n}")).collect();
+        futures_util::future::join_all(keys.iter().map(|key| h.look(key))).await;
+        let commands = commands_of_looks(&redis) - 1;
+        assert!((4..=10).contains(&commands), "{commands}");
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn every_look_of_many_threads_is_answered() {
+        let Some(redis) = TestRedis::start() else { return };
+        let h = Arc::new(harness(&redis).await);
+        for key in 0..8 {
+            h.fill(&format!("k{key}"), format!("value {key}").as_bytes()).await;
+        }
+        let tasks: Vec<_> = (0..64)
+            .map(|task| {
+                let h = Arc::clone(&h);
+                tokio::spawn(async move {
+                    for round in 0..500 {
+                        let key = (task + round) % 8;
+                        let found = h.bytes(&format!("k{key}")).await;
+                        assert_eq!(Some(format!("value {key}").as_bytes()), found.as_deref());
+                    }
+                })
+            })
+            .collect();
+        for task in tasks {
+            task.await.expect("every look finds its value");
+        }
+        assert!(commands_of_looks(&redis) < 64 * 500, "some came together");
+    }
+
+    #[tokio::test]
+    async fn looks_of_callers_who_went_away_do_not_concern_the_others() {
+        let Some(redis) = TestRedis::start() else { return };
+        let h = harness(&redis).await;
+        h.fill("k", b"value").await;
+        for _ in 0..20 {
+            let gone = h.look("other");
+            tokio::select! {
+                biased;
+                _ = gone => panic!("it had no time"),
+                () = std::future::ready(()) => {}
+            }
+            assert!(h.bytes("k").await.is_some());
+        }
+    }
+
+    #[test]
+    fn looks_go_on_after_the_end_of_a_runtime_that_was_to_send_some() {
+        let Some(redis) = TestRedis::start() else { return };
+        let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let tier = {
+            let first = runtime();
+            let tier = first.block_on(async { tier(&redis) });
+            // Polled once: whoever was to send it never has a turn.
+            first.block_on(async {
+                tokio::select! {
+                    biased;
+                    _ = tier.look(place("k")) => panic!("it had no time"),
+                    () = std::future::ready(()) => {}
+                }
+            });
+            tier
+        };
+        runtime().block_on(until(async || tier.look(place("k")).await.is_ok()));
+    }
+
+    #[tokio::test]
+    async fn looks_that_came_together_fail_together_and_count_as_one_failure() {
+        let Some(redis) = TestRedis::start() else { return };
+        let tier = tier_with(&redis, SHORT);
+        tier.reset(&["tier"], 0).await.expect("the tier answers");
+        redis.freeze();
+        let looks = |tier: &Arc<dyn CacheTier>| {
+            let tier = Arc::clone(tier);
+            async move { futures_util::future::join_all((0..10).map(|_| tier.look(place("k")))).await }
+        };
+        for _ in 0..3 {
+            for look in looks(&tier).await {
+                assert!(matches!(look, Err(TierError::Unavailable { .. })), "{look:?}");
+            }
+        }
+        for look in looks(&tier).await {
+            assert!(matches!(look, Err(TierError::Away)), "{look:?}");
+        }
+        redis.thaw();
+        until(async || tier.look(place("k")).await.is_ok()).await;
+    }
 }

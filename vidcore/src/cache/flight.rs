@@ -1,11 +1,12 @@
 //! Loads under way: at most one per key and generation, and everybody who waits for it.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::error::Error;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::Notify;
 
 use crate::cache::generation::{Generation, Stripe};
 use crate::cache::{Cached, LoadError};
@@ -15,14 +16,30 @@ pub(super) type Answer<T, E> = Result<Option<Arc<Cached<T>>>, LoadError<E>>;
 
 /// An answer that those who wait may have.
 #[derive(Debug)]
-pub(super) struct Given<T, E: Error + 'static> {
+struct Given<T, E: Error + 'static> {
     answer: Answer<T, E>,
     /// What there is until the load ends may be had as long as this; the end of the load always.
     usable_until: Option<Duration>,
 }
 
+/// What becomes of a load.
+#[derive(Debug)]
+struct Outcome<T, E: Error + 'static> {
+    state: Mutex<State<T, E>>,
+    changed: Notify,
+}
+
+#[derive(Debug)]
+struct State<T, E: Error + 'static> {
+    given: Option<Given<T, E>>,
+    has_ended: bool,
+}
+
 /// Hears a load's answer.
-pub(super) type Waiter<T, E> = watch::Receiver<Option<Given<T, E>>>;
+#[derive(Debug)]
+pub(super) struct Waiter<T, E: Error + 'static> {
+    outcome: Arc<Outcome<T, E>>,
+}
 
 /// The loads under way, by key.
 #[derive(Debug)]
@@ -33,7 +50,7 @@ pub(super) struct Flights<T, E: Error + 'static> {
 #[derive(Debug)]
 struct Flight<T, E: Error + 'static> {
     generation: Generation,
-    answer: Waiter<T, E>,
+    outcome: Arc<Outcome<T, E>>,
 }
 
 /// The duty to load one key. Dropped without an answer, it tells the waiters that nothing comes.
@@ -43,8 +60,8 @@ pub(super) struct Leader<T, E: Error + 'static> {
     key: Arc<str>,
     stripe: Stripe,
     generation: Generation,
-    answer: watch::Sender<Option<Given<T, E>>>,
-    is_listed: bool,
+    outcome: Arc<Outcome<T, E>>,
+    has_finished: bool,
 }
 
 impl<T, E: Error + 'static> Flights<T, E> {
@@ -64,13 +81,13 @@ impl<T, E: Error + 'static> Flights<T, E> {
     ) -> (Waiter<T, E>, Option<Leader<T, E>>) {
         let mut by_key = self.by_key.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(flight) = by_key.get(key).filter(|flight| flight.generation == generation) {
-            return (flight.answer.clone(), None);
+            return (Waiter { outcome: Arc::clone(&flight.outcome) }, None);
         }
-        let (sender, receiver) = watch::channel(None);
+        let outcome = Arc::new(Outcome::new());
         let key: Arc<str> = key.into();
-        by_key.insert(Arc::clone(&key), Flight { generation, answer: receiver.clone() });
-        let flights = Arc::clone(self);
-        (receiver, Some(Leader { flights, key, stripe, generation, answer: sender, is_listed: true }))
+        by_key.insert(Arc::clone(&key), Flight { generation, outcome: Arc::clone(&outcome) });
+        let (waiter, flights) = (Waiter { outcome: Arc::clone(&outcome) }, Arc::clone(self));
+        (waiter, Some(Leader { flights, key, stripe, generation, outcome, has_finished: false }))
     }
 
     /// How many loads are under way, not counting those that an invalidation overtook.
@@ -94,38 +111,64 @@ impl<T, E: Error + 'static> Leader<T, E> {
 
     /// Whether who asks at `now` is answered without the end of the load.
     pub(super) fn is_answered(&self, now: Duration) -> bool {
-        self.answer.borrow().as_ref().is_some_and(|given| given.may_be_had(Some(now)))
+        self.outcome.state().given.as_ref().is_some_and(|given| given.may_be_had(Some(now)))
     }
 
     /// Answers everybody who waits, now and until the load ends, which goes on: but not who asks when the
     /// answer's last time has come.
     pub(super) fn answer(&self, answer: Answer<T, E>, usable_until: Duration) {
-        self.answer.send_replace(Some(Given { answer, usable_until: Some(usable_until) }));
+        self.outcome.state().given = Some(Given { answer, usable_until: Some(usable_until) });
+        self.outcome.changed.notify_waiters();
     }
 
     /// Answers everybody who waits, and ends the load.
     pub(super) fn finish(mut self, answer: Answer<T, E>) {
+        self.end(Some(Given { answer, usable_until: None }));
+    }
+
+    fn end(&mut self, given: Option<Given<T, E>>) {
+        if std::mem::replace(&mut self.has_finished, true) {
+            return;
+        }
         // Off the list first: who was told of a failure and tries again must start a new load.
         self.leave();
         // Nobody can come to wait any more, so that nothing is lost where nobody does.
-        let _ = self.answer.send(Some(Given { answer, usable_until: None }));
-    }
-
-    fn leave(&mut self) {
-        if !std::mem::take(&mut self.is_listed) {
+        if Arc::strong_count(&self.outcome) == 1 {
             return;
         }
+        let mut state = self.outcome.state();
+        state.has_ended = true;
+        if given.is_some() {
+            state.given = given;
+        }
+        drop(state);
+        self.outcome.changed.notify_waiters();
+    }
+
+    fn leave(&self) {
         let mut by_key = self.flights.by_key.lock().unwrap_or_else(PoisonError::into_inner);
         // A load of a newer generation may have taken the place.
-        if by_key.get(&self.key).is_some_and(|flight| flight.generation == self.generation) {
-            by_key.remove(&self.key);
+        if let Entry::Occupied(listed) = by_key.entry(Arc::clone(&self.key))
+            && listed.get().generation == self.generation
+        {
+            listed.remove();
         }
     }
 }
 
 impl<T, E: Error + 'static> Drop for Leader<T, E> {
     fn drop(&mut self) {
-        self.leave();
+        self.end(None);
+    }
+}
+
+impl<T, E: Error + 'static> Outcome<T, E> {
+    fn new() -> Self {
+        Self { state: Mutex::new(State { given: None, has_ended: false }), changed: Notify::new() }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State<T, E>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -135,13 +178,23 @@ impl<T, E: Error + 'static> Given<T, E> {
     }
 }
 
-/// The answer of the load that `waiter` waits for, to a question of that time; without one, what the load
-/// itself ends with. `None` if it ended and left nothing for this question.
-pub(super) async fn answer_of<T, E: Error + 'static>(
-    mut waiter: Waiter<T, E>,
-    asked_at: Option<Duration>,
-) -> Option<Answer<T, E>> {
-    let may_be_had = |given: &Option<Given<T, E>>| given.as_ref().is_some_and(|given| given.may_be_had(asked_at));
-    let given = waiter.wait_for(may_be_had).await.ok()?;
-    given.as_ref().map(|given| given.answer.clone())
+impl<T, E: Error + 'static> Waiter<T, E> {
+    /// The load's answer to a question of that time; without one, what the load itself ends with. `None` if it
+    /// ended and left nothing for this question.
+    pub(super) async fn answer(self, asked_at: Option<Duration>) -> Option<Answer<T, E>> {
+        loop {
+            // Before the look: it hears of every change from here on.
+            let changed = self.outcome.changed.notified();
+            {
+                let state = self.outcome.state();
+                if let Some(given) = state.given.as_ref().filter(|given| given.may_be_had(asked_at)) {
+                    return Some(given.answer.clone());
+                }
+                if state.has_ended {
+                    return None;
+                }
+            }
+            changed.await;
+        }
+    }
 }

@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::cache::entry::{Entry, Freshness};
-use crate::cache::flight::{Flights, answer_of};
+use crate::cache::flight::Flights;
 use crate::cache::generation::{Generation, Generations, Stripe};
 use crate::cache::leader::Glance;
 use crate::cache::stats::{Counters, Lookup};
@@ -126,7 +126,7 @@ where
                 }
                 tokio::spawn(Arc::clone(inner).lead(leader, glance, load));
             }
-            match answer_of(waiter, asked_at).await {
+            match waiter.answer(asked_at).await {
                 Some(answer) => return answer,
                 None if is_leader => return Err(LoadError::CutOff),
                 // What it joined ended in something that it may not have.

@@ -121,8 +121,9 @@ impl SharedTier {
     /// with the id `required`.
     pub(super) async fn look(&self, place: Place<'_>, required: i64) -> Result<Option<Option<Bytes>>, TierError> {
         for _ in 0..2 {
-            let look = self.tier().look(place).await?;
+            // Before the look: what was read before the check may be another database's.
             let is_checked = self.inner.is_checked.load(Ordering::SeqCst);
+            let look = self.tier().look(place).await?;
             if is_checked && look.applied.is_some_and(|applied| applied >= required) {
                 return Ok(Some(look.bytes));
             }

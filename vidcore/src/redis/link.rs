@@ -22,7 +22,7 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 const RENEWED_EVERY: u32 = 10;
 
 /// Why there is no answer.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub(crate) enum LinkError {
     /// The server is away and was not asked.
     #[error("Redis is away and was not asked")]

@@ -138,3 +138,29 @@ pub async fn a_ticket_of_another_place_is_refused(h: &TierHarness) {
     assert_eq!(Stored::Refused, h.store("other", &ticket, b"strange").await);
     assert_eq!(None, h.bytes("other").await);
 }
+
+/// See the name.
+pub async fn of_many_who_look_at_once_each_finds_its_own(h: &TierHarness) {
+    const KEYS: usize = 100;
+    let caches = [CACHE, OTHER, "a third one"];
+    let name = |n: usize| format!("k{n}");
+    let places: Vec<_> = (0..KEYS).map(|n| (caches[n % caches.len()], name(n))).collect();
+    // Every fifth is missing.
+    for (n, (cache, key)) in places.iter().enumerate().filter(|(n, _)| n % 5 != 0) {
+        let place = Place { cache, key };
+        let claim = h.tier.claim(place, ClaimMode::Refresh, 1, LONG).await.expect("the tier answers");
+        let Claim::Lead(ticket) = claim else { panic!("nobody else is there") };
+        let bytes = Bytes::from(format!("{cache} {key} {n}"));
+        h.tier.store(place, &ticket, bytes, LONG).await.expect("the tier answers");
+    }
+    // One of the caches becomes stale.
+    let every = [change(1, OTHER, EVERY_KEY)];
+    h.tier.apply(Batch { after: 0, changes: &every }).await.expect("the tier answers");
+    let looks = places.iter().map(|(cache, key)| h.tier.look(Place { cache, key }));
+    for (n, look) in futures_util::future::join_all(looks).await.into_iter().enumerate() {
+        let (cache, key) = &places[n];
+        let is_there = n % 5 != 0 && *cache != OTHER;
+        let bytes = is_there.then(|| Bytes::from(format!("{cache} {key} {n}")));
+        assert_eq!(Look { bytes, applied: Some(1) }, look.expect("the tier answers"), "{n}");
+    }
+}

@@ -91,6 +91,7 @@ macro_rules! cache_tier_contract {
                 generations_grow,
                 an_entry_too_large_is_refused_and_ends_the_lease,
                 keys_of_any_bytes_and_length_do_not_collide,
+                of_many_who_look_at_once_each_finds_its_own,
             }
 
             #[tokio::test]

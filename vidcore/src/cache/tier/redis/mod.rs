@@ -9,7 +9,7 @@
 //! * without a generation nothing can be stored, and a new one is made from the server's time in
 //!   microseconds, which is above all that were made from an earlier time.
 //!
-//! A look is one `MGET`; what has to decide and write is a script. The keys of one script are named in
+//! A look is one `MGET`, of several looks where they come together; what has to decide and write is a script. The keys of one script are named in
 //! no common hash slot: a cluster is not supported.
 
 use std::sync::Arc;
@@ -26,6 +26,10 @@ use crate::cache::tier::{
 };
 use crate::clock::Clock;
 use crate::redis::{Link, LinkError, RedisServer};
+
+mod looks;
+
+use looks::Looks;
 
 /// How long a generation is remembered after it was last claimed: longer than any load takes.
 const GENERATION_TTL: Duration = Duration::from_secs(3600);
@@ -46,6 +50,7 @@ pub struct RedisCache {
     /// What all its keys begin with.
     prefix: Arc<str>,
     mark: Arc<str>,
+    looks: Arc<Looks>,
     scripts: Arc<Scripts>,
 }
 
@@ -68,9 +73,11 @@ impl RedisCache {
         let link = Link::new(server, "cache", patience, clock)
             .map_err(|error| TierError::Unavailable { operation: "connect", source: error.into() })?;
         let prefix = server.names().cache(SCHEMA);
+        let mark: Arc<str> = format!("{prefix}:applied").into();
         Ok(Self {
+            looks: Arc::new(Looks::new(link.clone(), Arc::clone(&mark))),
             link,
-            mark: format!("{prefix}:applied").into(),
+            mark,
             prefix: prefix.into(),
             scripts: Arc::new(Scripts {
                 claim: Script::new(include_str!("claim.lua")),
@@ -129,17 +136,7 @@ struct Keys {
 #[async_trait]
 impl CacheTier for RedisCache {
     async fn look(&self, place: Place<'_>) -> Result<Look, TierError> {
-        let (entry, all) = (self.entry(place), self.all(place.cache));
-        // With room for all of it: a look is what there is most of.
-        let mut command = redis::Cmd::with_capacity(4, "MGET".len() + entry.len() + all.len() + self.mark.len());
-        command.arg("MGET").arg(&entry).arg(&all).arg(&*self.mark);
-        let found: Found = self
-            .link
-            .run(async |connection| command.query_async(connection).await)
-            .await
-            .map_err(|error| failed("look", error))?;
-        let (entry, all, applied) = found;
-        Ok(Look { bytes: entry.zip(all).and_then(|(entry, all)| unwrap_entry(entry, &all)), applied })
+        self.looks.look(&self.entry(place), &self.all(place.cache)).await
     }
 
     async fn claim(&self, place: Place<'_>, mode: ClaimMode, holder: u64, lease: Duration) -> Result<Claim, TierError> {
@@ -224,9 +221,6 @@ impl CacheTier for RedisCache {
             .map_err(|error| failed("reset", error))
     }
 }
-
-/// Entry, generation of the cache, mark.
-type Found = (Option<Vec<u8>>, Option<Vec<u8>>, Option<i64>);
 
 /// What was stored, if it was under the cache's generation `all`.
 fn unwrap_entry(entry: Vec<u8>, all: &[u8]) -> Option<Bytes> {
