@@ -9,8 +9,8 @@
 //! * without a generation nothing can be stored, and a new one is made from the server's time in
 //!   microseconds, which is above all that were made from an earlier time.
 //!
-//! A look is one `MGET`, of several looks where they come together; what has to decide and write is a script. The keys of one script are named in
-//! no common hash slot: a cluster is not supported.
+//! A look is one `MGET`, of several looks where they come together; what has to decide and write is a
+//! script. The keys of one script are named in no common hash slot: a cluster is not supported.
 
 use std::sync::Arc;
 use std::time::Duration;
